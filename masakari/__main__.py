@@ -1,0 +1,7 @@
+"""python3 -m masakari: the controller."""
+
+import sys
+
+from masakari.main import main
+
+sys.exit(main())

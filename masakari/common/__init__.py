@@ -1,0 +1,1 @@
+"""What the controller and the monitors share. Imports nothing else of masakari."""

@@ -1,0 +1,427 @@
+"""Settings from INI files: a frozen dataclass per section; every problem is told at once, with file and line.
+
+A section is a dataclass derived from Section whose fields are made by option(). Names of options are
+case-insensitive, names of sections are not. A value is everything behind the first "=" or ":"; one pair of
+quotes around it is dropped; "%", "#" and ";" within it mean themselves, so a comment needs a line of its own.
+An empty value means the default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from masakari.common.errors import ConfigError
+
+S = TypeVar("S", bound="Section")
+
+
+class Secret(str):
+    """Text that is used like any other, but whose repr is ***."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+class Kind:
+    """What the values of an option may be."""
+
+    def parse(self, raw: str) -> Any:
+        """The value written as raw. ValueError when it is none."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """What is expected, to be read after "must be"."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Text(Kind):
+    """Text that matches a pattern as a whole."""
+
+    pattern: str = ".*"
+    expected: str = "text"
+
+    def parse(self, raw: str) -> str:
+        if not re.fullmatch(self.pattern, raw):
+            raise ValueError
+        return raw
+
+    def describe(self) -> str:
+        return self.expected
+
+
+@dataclasses.dataclass(frozen=True)
+class Integer(Kind):
+    """A whole number within bounds, both included."""
+
+    low: int
+    high: int
+
+    def parse(self, raw: str) -> int:
+        value = int(raw)
+        if not self.low <= value <= self.high:
+            raise ValueError
+        return value
+
+    def describe(self) -> str:
+        return f"a whole number from {self.low} to {self.high}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Number(Kind):
+    """A number, with or without a fraction, within bounds, both included."""
+
+    low: float
+    high: float
+
+    def parse(self, raw: str) -> float:
+        value = float(raw)
+        if not math.isfinite(value) or not self.low <= value <= self.high:
+            raise ValueError
+        return int(value) if value.is_integer() else value
+
+    def describe(self) -> str:
+        return f"a number from {self.low:g} to {self.high:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class YesNo(Kind):
+    """yes or no, as configparser understands them."""
+
+    def parse(self, raw: str) -> bool:
+        known = {
+            "yes": True,
+            "true": True,
+            "on": True,
+            "1": True,
+            "no": False,
+            "false": False,
+            "off": False,
+            "0": False,
+        }
+        try:
+            return known[raw.lower()]
+        except KeyError:
+            raise ValueError from None
+
+    def describe(self) -> str:
+        return "yes or no"
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice(Kind):
+    """One of some words, in any case. A synonym is turned into the word it stands for, and not advertised."""
+
+    words: tuple[str, ...]
+    synonyms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def parse(self, raw: str) -> str:
+        word = self.synonyms.get(raw.lower(), raw.lower())
+        if word not in self.words:
+            raise ValueError
+        return word
+
+    def describe(self) -> str:
+        *others, last = self.words
+        return f"{', '.join(others)} or {last}" if others else last
+
+
+@dataclasses.dataclass(frozen=True)
+class Words(Kind):
+    """Any number of words, separated by commas or blanks."""
+
+    def parse(self, raw: str) -> tuple[str, ...]:
+        return tuple(word for word in re.split(r"[,\s]+", raw) if word)
+
+    def describe(self) -> str:
+        return "words separated by commas"
+
+
+LOG_LEVEL = Choice(
+    ("debug", "info", "warning", "error", "critical"),
+    {"notice": "info", "warn": "warning", "err": "error", "crit": "critical", "fatal": "critical"},
+)
+ABSOLUTE_PATH = Text(r"/.*", "an absolute path")
+HTTP_URL = Text(
+    r"https?://[^\s/@?#]+(/[^\s?#]*)?",
+    "a URL that begins with http:// or https://, without user and password",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """What is known about an option besides its name and default."""
+
+    kind: Kind
+    help: str
+    secret: bool = False
+    required: bool = False
+    aliases: tuple[str, ...] = ()
+    default_text: str = ""
+
+
+def option(
+    default: Any,
+    kind: Kind,
+    help: str,
+    *,
+    secret: bool = False,
+    required: bool = False,
+    aliases: tuple[str, ...] = (),
+    default_text: str = "",
+) -> Any:
+    """A field of a section. help is a sentence or two for the operator; default_text says how an empty
+    default is worked out; aliases are older names of the same option."""
+    about = Option(kind, help, secret, required, aliases, default_text)
+    return dataclasses.field(default=default, metadata={"option": about})
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """The options of one section of a file. Its repr shows *** for every secret."""
+
+    obsolete: ClassVar[Mapping[str, str]] = {}  # option that is accepted without effect: the reason
+
+    def __post_init__(self) -> None:
+        for field, about in self.options():
+            if about.secret:
+                object.__setattr__(self, field.name, Secret(getattr(self, field.name)))
+
+    @classmethod
+    def options(cls) -> list[tuple[dataclasses.Field[Any], Option]]:
+        """Every option of the section, in the order of declaration."""
+        return [(field, field.metadata["option"]) for field in dataclasses.fields(cls)]
+
+    def secrets(self) -> list[str]:
+        """The secrets that are set, to be kept out of logs."""
+        values = [getattr(self, field.name) for field, about in self.options() if about.secret]
+        return [str(value) for value in values if value]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A value as written in a file."""
+
+    value: str
+    line: int
+    quoted: bool
+
+
+class Ini:
+    """A file as written: its sections, options and values with their lines.
+
+    ConfigError when the file can't be read. What makes no sense, or is said twice, is in problems.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.sections: dict[str, dict[str, Entry]] = {}
+        self.section_lines: dict[str, int] = {}
+        self.problems: list[tuple[int, str]] = []
+        self._parse(_read(path))
+
+    def _parse(self, text: str) -> None:
+        section = ""
+        for number, raw in enumerate(text.split("\n"), start=1):
+            line = raw.strip()
+            if not line or line[0] in "#;":
+                continue
+            if line[0] == "[" and line[-1] == "]":
+                section = line[1:-1].strip()
+                self._add_section(number, section)
+            elif not section:
+                self._problem(number, "stands before the first [section]")
+            else:
+                self._add_option(number, section, line)
+
+    def _add_section(self, number: int, section: str) -> None:
+        if section in self.sections:
+            self._problem(number, f"section [{section}] again; it began on line {self.section_lines[section]}")
+            return
+        self.sections[section] = {}
+        self.section_lines[section] = number
+
+    def _add_option(self, number: int, section: str, line: str) -> None:
+        found = re.match(r"([^=:\s][^=:]*?)\s*[=:]\s*(.*)", line)
+        if not found:
+            # The line is not shown: it may be the second half of a password.
+            self._problem(number, "is neither 'option = value', nor a [section], nor a comment")
+            return
+        name, value = found.group(1).lower(), found.group(2)
+        known = self.sections[section].get(name)
+        if known:
+            self._problem(number, f"[{section}] {name} again; it is already set on line {known.line}")
+            return
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        self.sections[section][name] = Entry(value[1:-1] if quoted else value, number, quoted)
+
+    def _problem(self, number: int, text: str) -> None:
+        self.problems.append((number, f"{self.path}:{number}: {text}"))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is not UTF-8 text (byte {error.start})"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path}: can't be read: {error.strerror}"]) from None
+
+
+class Reading:
+    """The sections of a file as dataclasses, with the problems and warnings found on the way.
+
+    An option that can't be used has its default in its section, so that the caller can go on checking, and
+    all problems come out together: problem() says nothing more about it, and finish() raises them.
+    """
+
+    def __init__(self, ini: Ini, kinds: Mapping[str, type[Section]]) -> None:
+        self.ini = ini
+        self.kinds = kinds
+        self.warnings: list[str] = []
+        self._problems = list(ini.problems)
+        self._bad: set[tuple[str, str]] = set()
+        self.sections = {name: self._section(name, kind) for name, kind in kinds.items()}
+        for name, line in ini.section_lines.items():
+            if name not in kinds:
+                text = f"{ini.path}:{line}: unknown section [{name}]{_nearest(name, kinds)}"
+                self._problems.append((line, text))
+
+    def given(self, section: str, option: str) -> bool:
+        """Whether the file sets this option to something."""
+        entry = self._written(section, option)
+        return entry is not None and entry.value != ""
+
+    def problem(self, section: str, option: str, text: str, *related: tuple[str, str]) -> None:
+        """Add a problem, unless the option, or a related one (section, option), has one already."""
+        if self._bad.isdisjoint({(section, option), *related}):
+            self._bad.add((section, option))
+            self._problems.append((self._line(section, option), self._place(section, option) + text))
+
+    def problem_elsewhere(self, section: str, option: str, text: str) -> None:
+        """Add a problem of another file, which says itself where; it is listed with the option given."""
+        self._problems.append((self._line(section, option), text))
+
+    def warn(self, section: str, option: str, text: str) -> None:
+        """Add a warning about an option."""
+        self.warnings.append(self._place(section, option) + text)
+
+    def finish(self) -> None:
+        """ConfigError with all problems in the order of the file, if there are any."""
+        if self._problems:
+            raise ConfigError([text for _, text in sorted(self._problems, key=lambda item: item[0])])
+
+    def _written(self, section: str, option: str) -> Entry | None:
+        written = self.ini.sections.get(section, {})
+        return written.get(option) or written.get(option.lower())
+
+    def _line(self, section: str, option: str) -> int:
+        entry = self._written(section, option)
+        return entry.line if entry else self.ini.section_lines.get(section, 0)
+
+    def _place(self, section: str, option: str) -> str:
+        line = self._line(section, option)
+        return f"{self.ini.path}:{line}: [{section}] {option}: " if line else f"{self.ini.path}: [{section}] {option}: "
+
+    def _section(self, name: str, kind: type[S]) -> S:
+        written = dict(self.ini.sections.get(name, {}))
+        values: dict[str, Any] = {}
+        for field, about in kind.options():
+            entry = self._entry(name, field.name, about, written)
+            if entry is not None and entry.value:
+                self._take(name, field.name, about, entry, values)
+            elif about.required:
+                self.problem(name, field.name, "is missing")
+        for option_name in written:
+            self._leftover(name, kind, option_name)
+        return kind(**values)
+
+    def _entry(self, section: str, name: str, about: Option, written: dict[str, Entry]) -> Entry | None:
+        """Take an option, under whichever of its names, out of what is written."""
+        found = [spelling for spelling in (name, *about.aliases) if spelling.lower() in written]
+        entries = [written.pop(spelling.lower()) for spelling in found]
+        if len(entries) > 1:
+            self.problem(section, found[1], f"is another name of {found[0]}, which is set on line {entries[0].line}")
+        if entries:
+            self.ini.sections[section].setdefault(name, entries[0])
+        return entries[0] if entries else None
+
+    def _take(self, section: str, name: str, about: Option, entry: Entry, values: dict[str, Any]) -> None:
+        commented = not entry.quoted and re.search(r"\s[#;]", entry.value) is not None
+        if not entry.quoted and re.fullmatch(r"<.*>", entry.value):
+            self.problem(section, name, "still has the placeholder of the sample file")
+            return
+        try:
+            values[name] = about.kind.parse(entry.value)
+        except ValueError:
+            shown = "" if about.secret else f", not {entry.value!r}"
+            hint = " (a comment needs a line of its own)" if commented else ""
+            self.problem(section, name, f"must be {about.kind.describe()}{shown}{hint}")
+            return
+        if commented:
+            self.warn(
+                section,
+                name,
+                "everything up to the end of the line is the value, also what looks like a comment; "
+                "if that is meant, put quotes around it",
+            )
+
+    def _leftover(self, section: str, kind: type[Section], name: str) -> None:
+        reason = {old.lower(): why for old, why in kind.obsolete.items()}.get(name)
+        if reason:
+            self.warn(section, name, f"has no effect any more: {reason}")
+            return
+        known = [field.name for field, _ in kind.options()]
+        others = [f"[{other}]" for other, there in self.kinds.items() if name in {f.name for f, _ in there.options()}]
+        hint = f"; it belongs to {' or '.join(others)}" if others else _nearest(name, known)
+        self.problem(section, name, f"unknown option{hint}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib  # rarely needed, and not small
+
+    by_lower = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""
+
+
+def render_options(sections: Mapping[str, type[Section]]) -> str:
+    """The options of all sections as Markdown tables, a heading per section."""
+    parts = []
+    for name, kind in sections.items():
+        parts.append(f"## [{name}]\n\n{(kind.__doc__ or '').strip()}\n\n")
+        parts.append("| option | default | value | meaning |\n|---|---|---|---|\n")
+        for field, about in kind.options():
+            aliases = f" Also called {', '.join(about.aliases)}." if about.aliases else ""
+            default = default_text(field, about)
+            parts.append(f"| `{field.name}` | {default} | {about.kind.describe()} | {about.help}{aliases} |\n")
+        if kind.obsolete:
+            parts.append("\nAccepted without effect, with a warning:\n\n")
+            parts.extend(f"- `{old}`: {reason}\n" for old, reason in kind.obsolete.items())
+        parts.append("\n")
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def default_text(field: dataclasses.Field[Any], about: Option) -> str:
+    """The default of an option for the operator's eye."""
+    if about.required:
+        return "**required**"
+    if about.default_text or field.default in ("", ()):
+        return about.default_text
+    return f"`{show(field.default)}`"
+
+
+def show(value: Any) -> str:
+    """A value as it would be written in a file."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return str(value)

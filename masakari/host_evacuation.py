@@ -1,0 +1,444 @@
+"""The instances of a host that is proven off: list them, evacuate them in a sliding window, list once more, finish.
+
+What to do with each is decided in evacuation.py; here it is looked up and carried out. Safety rules 1, 3, 4 and 7.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from masakari import evacuation, store
+from masakari.common.errors import MaybeSent, NotFound, Rejected, Unavailable
+from masakari.database import Tx
+from masakari.evacuation import Move
+from masakari.host_look import Look, judge, rebooted
+from masakari.host_recovery import cancelled, changed_by_hand, spare_back, unknown_to_nova
+from masakari.model import NOTHING_THERE, Instance
+from masakari.nova import Migration, Server, Service
+from masakari.recovery import Effect, Outcome, Visit, advance, end, hold, wait
+
+LOOK_AGAIN_S = 10.0
+POLL_LEAST_S = 0.1
+POLL_MOST_S = 2.0
+LOCAL_DISK = "local disk"
+
+
+@dataclass(slots=True)
+class View:
+    """What Nova shows at one visit: the failed host's servers, their evacuations, and where the others are now."""
+
+    service: Service | None
+    here: dict[str, Server]
+    migrations: dict[str, list[Migration]]
+    elsewhere: dict[str, Server] = field(default_factory=dict)
+
+    def server(self, uuid: str) -> Server | None:
+        """The server's own record, wherever it is."""
+        return self.here.get(uuid) or self.elsewhere.get(uuid)
+
+
+def read_view(visit: Visit) -> View:
+    """Service, servers and evacuations of the failed host, asked for at once."""
+    nova, host = visit.world.nova, visit.recovery.hostname
+    service, servers, migrations = visit.together(
+        [lambda: nova.service(host), lambda: nova.servers(host), lambda: nova.evacuations(source=host)]
+    )
+    return View(service, {server.id: server for server in servers}, _by_instance(migrations))
+
+
+def _by_instance(migrations: Sequence[Migration]) -> dict[str, list[Migration]]:
+    found: dict[str, list[Migration]] = {}
+    for migration in migrations:
+        found.setdefault(migration.instance_uuid, []).append(migration)
+    return found
+
+
+def list_instances(visit: Visit) -> Outcome:
+    """Decide for every server Nova books on the host, and record the decision."""
+    recovery = visit.recovery
+    if recovery.cancel_by:
+        return cancelled(visit)
+    view = read_view(visit)
+    if visit.world.observing:
+        return _observed(visit, view)
+    if view.service is None:
+        return unknown_to_nova(visit)
+    changed = changed_by_hand(visit, view.service)
+    if changed:
+        return changed
+    effects = _take_in(visit, view, visit.world.db.transaction(lambda tx: store.instances(tx, recovery.id)))
+    many = sum(1 for server in view.here.values() if evacuation.consider(server, recovery.hostname).evacuate)
+    return advance("evacuate", f"{many} of {len(view.here)} instances to evacuate", effects=effects)
+
+
+def _observed(visit: Visit, view: View) -> Outcome:
+    """Observe mode: say of each instance what would be done, and end."""
+    plans = {server: evacuation.consider(server, visit.recovery.hostname) for server in view.here.values()}
+    for server, plan in plans.items():
+        visit.note(
+            "decision", f"would {'evacuate' if plan.evacuate else 'leave'} {server.name}", plan.reason, server.id
+        )
+    many = sum(plan.evacuate for plan in plans.values())
+    return end("ignored", f"observe mode: would evacuate {many} of {len(plans)} instances; nothing was written to Nova")
+
+
+def _take_in(visit: Visit, view: View, known: Sequence[Instance]) -> list[Effect]:
+    """Rows for the servers that have none yet in this recovery; instance recoveries are taken over."""
+    recovery, now = visit.recovery, visit.now
+    rows = {instance.uuid for instance in known}
+    fresh = [server for server in view.here.values() if server.id not in rows]
+    if not fresh:
+        return []
+    report = recovery.data.get("report")
+
+    def write(tx: Tx) -> None:
+        busy = store.active_instances(tx, [server.id for server in fresh])
+        new = []
+        for server in fresh:
+            plan = evacuation.consider(server, recovery.hostname)
+            was = evacuation.before(server)
+            if server.id in busy:
+                instance, kind = busy[server.id]
+                if kind == "instance":
+                    store.take_over(tx, instance, server, recovery, plan.priority, _taken(was, instance), now)
+                continue
+            new.append(
+                store.instance_row(
+                    server.id,
+                    server.name,
+                    recovery.id,
+                    "host",
+                    now,
+                    priority=plan.priority,
+                    was=was,
+                    status="new" if plan.evacuate else "skipped",
+                    reason=plan.reason,
+                    report_id=report,
+                )
+            )
+        if new:
+            tx.execute_many("instance_add", new)
+
+    for server in fresh:
+        plan = evacuation.consider(server, recovery.hostname)
+        if not plan.evacuate:
+            visit.note("decision", f"{server.name} is not evacuated", plan.reason, server.id)
+    return [write]
+
+
+def _taken(was: dict[str, object], instance: Instance) -> dict[str, object]:
+    """The state before the failure, and whether an os-stop may still wait in the dead host's queue."""
+    if instance.action in ("stop", "start"):
+        # The instance recovery was about to start it again: it ran when it failed.
+        was = {**was, "vm_state": "active"}
+    return {**was, "stop_queued": True} if instance.action == "stop" else was
+
+
+def evacuate(visit: Visit) -> Outcome:
+    """One visit: look at all instances at once, record what ended, send what may be sent, say when to look again."""
+    recovery = visit.recovery
+    view = read_view(visit)
+    rows = visit.world.db.transaction(lambda tx: store.instances(tx, recovery.id))
+    open_rows = [row for row in rows if row.open]
+    _find_elsewhere(visit, view, open_rows)
+    seen = judge(visit, view.service)
+    moves = _moves(visit, view, open_rows)
+    effects = _settle(visit, open_rows, moves)
+    in_flight = [row for row in open_rows if _in_flight(row, moves[row.uuid])]
+    blocked = _blocked(visit, view, seen, in_flight)
+    asks = [row for row in open_rows if moves[row.uuid].verb in ("ask", "put_back")]
+    other = _other_target(visit, moves) if blocked is None else ""
+    if other:
+        return advance("reserve", other, effects=effects, data={"spare_wanted": True})
+    if blocked is None or in_flight:
+        allowed = asks if blocked is None else [row for row in asks if moves[row.uuid].verb == "put_back"]
+        sent, sent_effects = _send(visit, view, allowed, moves, len(in_flight))
+        effects += sent_effects
+        if sent or in_flight or (asks and blocked is None):
+            reason = blocked.reason if blocked else _progress(rows, moves)
+            return wait(_poll_s(visit, len(rows)), reason, effects=effects)
+    if blocked is not None:
+        return Outcome(
+            blocked.status,
+            blocked.reason,
+            step=blocked.step,
+            wait_s=blocked.wait_s,
+            hold=blocked.hold,
+            data=blocked.data,
+            effects=[*effects, *blocked.effects],
+        )
+    if any(moves[row.uuid].verb in ("follow", "again") for row in open_rows):
+        return wait(_poll_s(visit, len(rows)), _progress(rows, moves), effects=effects)
+    return advance("finish", _progress(rows, moves), effects=effects)
+
+
+def _find_elsewhere(visit: Visit, view: View, rows: Sequence[Instance]) -> None:
+    """Where the instances are that Nova no longer books on the failed host: few list calls, then one by one."""
+    nova = visit.world.nova
+    missing = [row for row in rows if row.uuid not in view.here]
+    targets = {row.action_target for row in missing if row.action_target}
+    targets |= {
+        m.dest for row in missing for m in view.migrations.get(row.uuid, [])[-1:] if m.dest and not row.action_target
+    }
+    if missing and targets:
+        for servers in visit.together([partial(nova.servers, host) for host in sorted(targets)]):
+            view.elsewhere.update({server.id: server for server in servers})
+    for row in missing:
+        if row.uuid not in view.elsewhere:
+            try:
+                view.elsewhere[row.uuid] = nova.server(row.uuid)
+            except NotFound:
+                continue
+
+
+def _moves(visit: Visit, view: View, rows: Sequence[Instance]) -> dict[str, Move]:
+    settings = visit.world.settings
+    rules = evacuation.Rules(settings.safety.action_settle_s, settings.recover_starter.evacuation_timeout_s)
+    targets = {host: _target_state(visit, host) for host in {row.action_target for row in rows if row.action_target}}
+    pause = settings.recover_starter.recovery_retry_interval
+    moves = {}
+    for row in rows:
+        move = evacuation.next_move(
+            row,
+            view.server(row.uuid),
+            view.migrations.get(row.uuid, []),
+            visit.recovery.hostname,
+            visit.now,
+            rules,
+            targets.get(row.action_target or "", evacuation.Target()),
+        )
+        if move.verb == "again" and _local_disk(view.server(row.uuid), move):
+            move = Move(
+                "fail",
+                f"{LOCAL_DISK}: {move.reason}. Its disk is not on shared storage; see [nova] rebuild_local_disks",
+            )
+        elif move.verb == "again" and row.retry_cnt + 1 >= settings.recover_starter.recovery_max_retry_cnt:
+            move = Move("fail", f"tried {row.retry_cnt + 1} times: {move.reason}")
+        elif move.verb == "ask" and row.action is None and row.retry_cnt and visit.now - row.action_at < pause:
+            move = Move("follow", f"tried {row.retry_cnt} times, next try soon: {row.reason}")
+        moves[row.uuid] = move
+    return moves
+
+
+def _local_disk(server: Server | None, move: Move) -> bool:
+    return server is not None and server.local_disk and "shared storage" in move.reason.lower()
+
+
+def _target_state(visit: Visit, host: str) -> evacuation.Target:
+    """Whether the host an evacuation went to has died since, and whether that is proven (rule 4)."""
+    rows = visit.world.db.transaction(lambda tx: store.active(tx, [f"host:{host}"]))
+    recovery = rows.get(f"host:{host}")
+    if recovery is None:
+        return evacuation.Target()
+    return evacuation.Target(lost=True, proven=bool(recovery.data.get("isolated_at")))
+
+
+def _other_target(visit: Visit, moves: dict[str, Move]) -> str:
+    """Why another reserved host is needed before anything more is sent; empty when none is."""
+    recovery = visit.recovery
+    asking = any(move.verb == "ask" for move in moves.values())
+    if asking and recovery.target and _target_state(visit, recovery.target).lost:
+        return f"reserved host {recovery.target} was lost"
+    scheduled = recovery.data.get("method") == "auto_priority" and not recovery.data.get("spare_wanted")
+    if scheduled and any(
+        move.verb in ("again", "fail") and "no valid host" in move.reason.lower() for move in moves.values()
+    ):
+        return "Nova's scheduler found no host: a reserved host is tried"
+    return ""
+
+
+def _in_flight(row: Instance, move: Move) -> bool:
+    return row.action is not None and move.verb == "follow"
+
+
+def _settle(visit: Visit, rows: Sequence[Instance], moves: dict[str, Move]) -> list[Effect]:
+    """Store what ended: done, failed, skipped, or one more try."""
+    now = visit.now
+    ended: list[tuple[Instance, str, Move]] = []
+    again: list[tuple[Instance, Move]] = []
+    words = {"done": "finished", "fail": "failed", "skip": "skipped"}
+    for row in rows:
+        move = moves[row.uuid]
+        if move.verb == "again":
+            again.append((row, move))
+            visit.note("decision", f"{row.name}: try {row.retry_cnt + 1} ended", move.reason, row.uuid)
+        elif move.verb in words:
+            ended.append((row, words[move.verb], move))
+            visit.note("transition", f"{row.name}: {words[move.verb]}", move.reason, row.uuid, row.request_id)
+
+    def write(tx: Tx) -> None:
+        for row, status, move in ended:
+            store.end_instance(tx, row.id, status, move.reason, move.host or None, now)
+        for row, move in again:
+            store.again_instance(tx, row.id, move.reason, now)
+
+    return [write] if ended or again else []
+
+
+def _blocked(visit: Visit, view: View, seen: Look, in_flight: Sequence[Instance]) -> Outcome | None:
+    """Why nothing new may be requested; what is in flight is followed all the same."""
+    recovery = visit.recovery
+    if recovery.cancel_by:
+        return cancelled(visit)
+    if view.service is None:
+        return unknown_to_nova(visit)
+    if rebooted(recovery, seen.known):
+        return advance("in_place", "the host has booted again: evacuating stops")
+    if not seen.verdict.valid:
+        return hold(seen.verdict.hold, seen.verdict.reason, seconds=LOOK_AGAIN_S)
+    return changed_by_hand(visit, view.service)
+
+
+def _send(
+    visit: Visit, view: View, rows: Sequence[Instance], moves: dict[str, Move], in_flight: int
+) -> tuple[int, list[Effect]]:
+    """Ask Nova for as many as the window allows: intents in one transaction, then the requests, then the answers."""
+    chosen = list(rows)[: _room(visit, in_flight)]
+    if not chosen:
+        return 0, []
+    recovery, now = visit.recovery, visit.now
+
+    def intents(tx: Tx) -> None:
+        for row in chosen:
+            newest = max((m.id for m in view.migrations.get(row.uuid, [])), default=0)
+            action = moves[row.uuid].action
+            store.intend_instance(
+                tx, row, action, recovery.target if action == "evacuate" else row.action_target, newest, now
+            )
+
+    visit.intend(
+        [(_told(recovery.target, row, moves[row.uuid]), row.uuid, moves[row.uuid].reason) for row in chosen],
+        [intents],
+        data={"first_sent_at": recovery.data.get("first_sent_at") or now},
+    )
+    answers = visit.world.pool.map(lambda row: _ask(visit, view, row, moves[row.uuid]), chosen)
+    return len(chosen), [_answers(visit, list(zip(chosen, answers, strict=True)))]
+
+
+def _told(target: str | None, row: Instance, move: Move) -> str:
+    where = f" to {target}" if target and move.action == "evacuate" else ""
+    return f"{move.action.replace('_', ' ')} {row.name}{where}"
+
+
+def _room(visit: Visit, in_flight: int) -> int:
+    starter = visit.world.settings.recover_starter
+    total = visit.world.db.transaction(lambda tx: tx.one("instance_in_flight"))
+    others = max(int(total["n"] if total else 0) - in_flight, 0)
+    return max(0, min(starter.semaphore_multiplicity - in_flight, starter.max_evacuations_total - others - in_flight))
+
+
+def _ask(visit: Visit, view: View, row: Instance, move: Move) -> str | Exception:
+    """One request to Nova; the answer is its request id or the error, never raised."""
+    nova, recovery = visit.world.nova, visit.recovery
+    server = view.server(row.uuid)
+    assert server is not None
+    if not visit.time_left():
+        return Unavailable("not sent: the lease would have ended before its answer")
+    try:
+        if move.verb == "put_back":
+            return nova.pause(row.uuid) if move.action == "pause" else nova.stop(row.uuid)
+        assert server.host == recovery.hostname, f"rule 3: {row.uuid} reads {server.host}, not {recovery.hostname}"
+        if move.action == "reset_state":
+            return nova.reset_state(row.uuid, "error")
+        assert server.task_state not in evacuation.REBUILDING, f"rule 3: an evacuation of {row.uuid} is under way"
+        keep = bool(row.was.get("local_disk")) and not visit.world.settings.nova.rebuild_local_disks
+        return nova.evacuate(row.uuid, recovery.target or None, keep)
+    except (Unavailable, Rejected) as error:
+        return error
+
+
+def _answers(visit: Visit, answers: Sequence[tuple[Instance, str | Exception]]) -> Effect:
+    """Note what Nova said: accepted, maybe sent, surely not sent, or refused (which ends the try)."""
+    now = visit.now
+    for row, answer in answers:
+        if isinstance(answer, str):
+            visit.note("answer", f"{row.name}: accepted", "", row.uuid, answer)
+        else:
+            request_id = answer.request_id if isinstance(answer, Rejected) else None
+            visit.note("answer", f"{row.name}: {_kind(answer)}", str(answer), row.uuid, request_id)
+
+    def write(tx: Tx) -> None:
+        for row, answer in answers:
+            if isinstance(answer, str):
+                store.answer_instance(tx, row.id, "accepted", answer)
+            elif isinstance(answer, MaybeSent):
+                store.answer_instance(tx, row.id, "maybe", None)
+            elif isinstance(answer, Rejected):
+                store.again_instance(tx, row.id, f"Nova refuses: {answer}", now)
+            else:
+                store.unsend_instance(tx, row)
+
+    return write
+
+
+def _kind(answer: Exception) -> str:
+    if isinstance(answer, MaybeSent):
+        return "no clear answer"
+    return "refused" if isinstance(answer, Rejected) else "not sent"
+
+
+def _poll_s(visit: Visit, many: int) -> float:
+    """Often at first and for few, seldom for many and late: at most about one list call per instance in all."""
+    first = visit.recovery.data.get("first_sent_at") or visit.now
+    return min(max(POLL_LEAST_S, many * 0.003, (visit.now - first) / 20), POLL_MOST_S)
+
+
+def _progress(rows: Sequence[Instance], moves: dict[str, Move]) -> str:
+    """One sentence for the operator: 12 of 20 evacuated, 1 failed, 7 to go."""
+    words = {"done": "finished", "fail": "failed", "skip": "skipped"}
+    count = Counter(words.get(moves[row.uuid].verb, "open") if row.uuid in moves else row.status for row in rows)
+    told = [f"{count['finished']} of {len(rows) - count['skipped']} evacuated"]
+    told += [f"{count['failed']} failed"] if count["failed"] else []
+    told += [f"{count['skipped']} left alone"] if count["skipped"] else []
+    told += [f"{count['open']} to go"] if count["open"] else []
+    return ", ".join(told)
+
+
+def finish(visit: Visit) -> Outcome:
+    """List the host once more for late arrivals; then say how it went."""
+    recovery = visit.recovery
+    view = read_view(visit)
+    rows = visit.world.db.transaction(lambda tx: store.instances(tx, recovery.id))
+    known = {row.uuid for row in rows}
+    late = [server for server in view.here.values() if server.id not in known]
+    if late and not recovery.cancel_by:
+        if _busy_elsewhere(visit, late):
+            return wait(1.0, "waiting for another recovery to end with an instance that is booked here")
+        return advance("evacuate", f"{len(late)} arrived late", effects=_take_in(visit, view, rows))
+    target = recovery.target
+    used = any(row.recover_to == target or (row.status == "failed" and row.action_target == target) for row in rows)
+    spare = [] if used else spare_back(visit)
+    if isinstance(spare, Outcome):
+        return spare
+    return _ended(visit, rows, spare)
+
+
+def _busy_elsewhere(visit: Visit, servers: Sequence[Server]) -> bool:
+    busy = visit.world.db.transaction(lambda tx: store.active_instances(tx, [server.id for server in servers]))
+    return any(kind != "instance" for _, kind in busy.values())
+
+
+def _ended(visit: Visit, rows: Sequence[Instance], spare: list[Effect]) -> Outcome:
+    failed = [row for row in rows if row.status == "failed"]
+    if any(row.reason.startswith(LOCAL_DISK) for row in failed) and not visit.recovery.cancel_by:
+        names = ", ".join(row.name for row in failed if row.reason.startswith(LOCAL_DISK))
+        return hold(
+            "local_disk",
+            f"{LOCAL_DISK}: Nova refused to evacuate {names} because their disks are not on shared storage. "
+            "Bring the host back, or set [nova] rebuild_local_disks = yes and retry, or cancel",
+            seconds=60.0,
+        )
+    if visit.recovery.cancel_by:
+        return end("cancelled", f"cancelled by {visit.recovery.cancel_by}: {_progress(rows, {})}", effects=spare)
+    if failed:
+        names = ", ".join(f"{row.name} ({row.reason})" for row in failed[:5])
+        return end(
+            "failed", f"{_progress(rows, {})}: {names}. See: recovery_manage.py show {visit.recovery.id}", effects=spare
+        )
+    if not any(row.status == "finished" for row in rows):
+        left = f": {len(rows)} left alone" if rows else ""
+        return end("finished", NOTHING_THERE + left, effects=spare)
+    return end("finished", _progress(rows, {}), effects=spare)

@@ -1,0 +1,156 @@
+"""What a host recovery sees when it looks: the stored facts, Nova's view, and the verdict on both (safety rules 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from masakari import hosts, proof
+from masakari.common.errors import MaybeSent, Rejected
+from masakari.database import Tx
+from masakari.model import Evidence, Recovery
+from masakari.nova import Service
+from masakari.recovery import Visit, World
+
+ABSORB_S = 10.0
+"""How long after an unfinished write of ours Nova's updated_at may still be our own doing: one read timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One consistent view of the failed host. `service` None: Nova doesn't know it."""
+
+    service: Service | None
+    known: hosts.Known
+    facts: proof.Facts
+    verdict: proof.Verdict
+    disables: list[hosts.Disable]
+    down_since: float | None
+
+    @property
+    def ours(self) -> hosts.Disable | None:
+        """The wish of an open or ended host recovery that Nova has shown, if any."""
+        return next((d for d in self.disables if d.seen), None)
+
+
+def proof_rules(world: World) -> proof.Rules:
+    """[safety] as the pure core wants it."""
+    safety = world.settings.safety
+    return proof.Rules(
+        clock_tolerance_s=safety.clock_tolerance_s,
+        proof_valid_s=safety.proof_valid_s,
+        node_err_wait_s=world.settings.recover_starter.node_err_wait,
+        wait_for_nova=safety.without_proof == "wait_for_nova",
+    )
+
+
+def look(visit: Visit) -> Look:
+    """Read the facts and Nova's service record, and judge."""
+    return judge(visit, visit.world.nova.service(visit.recovery.hostname))
+
+
+def judge(visit: Visit, service: Service | None) -> Look:
+    """Judge by a service record that was read just now."""
+    world, recovery = visit.world, visit.recovery
+
+    def read(tx: Tx) -> tuple[hosts.Known, list[hosts.Disable]]:
+        return hosts.known(tx, recovery.hostname, recovery.created_at), hosts.disables(tx, recovery.hostname)
+
+    known, disables = world.db.transaction(read)
+    down_since = _down_since(recovery, service, visit.now)
+    life = (*known.life, *_nova_life(known, service, world.settings.safety.clock_tolerance_s))
+    facts = proof.Facts(known.proofs, life, down_since)
+    verdict = proof.judge(facts, visit.now, proof_rules(world), requested=requested(recovery))
+    return Look(service, known, facts, verdict, disables, down_since)
+
+
+def requested(recovery: Recovery) -> bool:
+    """Whether this recovery has sent an evacuation."""
+    return bool(recovery.data.get("first_sent_at"))
+
+
+def rebooted(recovery: Recovery, known: hosts.Known) -> bool:
+    """Whether the host has told of another boot than the one that failed."""
+    failed_boot = recovery.data.get("boot_id")
+    return bool(failed_boot and known.boot_id and known.boot_id != failed_boot)
+
+
+def _down_since(recovery: Recovery, service: Service | None, now: float) -> float | None:
+    """Since when Nova itself has been reporting the service down; what we forced ourselves is no evidence."""
+    kept = recovery.data.get("nova_down_since")
+    if service is None or service.up:
+        return None
+    if service.forced_down:
+        return float(kept) if kept and recovery.data.get("isolated_at") else None
+    return float(kept) if kept else now
+
+
+def _nova_life(known: hosts.Known, service: Service | None, tolerance_s: float) -> tuple[Evidence, ...]:
+    """The service's last report as a sign of life, unless it was our own write that moved it."""
+    if service is None or service.updated_at is None:
+        return ()
+    ours = known.own_write_at
+    if known.own_write_open_at:
+        ours = max(ours, known.own_write_open_at + tolerance_s + ABSORB_S)
+    return (Evidence("nova", service.updated_at),) if service.updated_at > ours else ()
+
+
+def write_service(
+    visit: Visit,
+    what: str,
+    service: Service,
+    call: Callable[[], str],
+    *,
+    reason: str = "",
+    want: str | None = None,
+    others_want: bool = False,
+) -> Service:
+    """Change the service record in Nova, so that our own change is never taken for a sign of life.
+
+    `want`: the disabled_reason of a disable this recovery wants from now on; the wish is committed with the intent.
+    Returns the service as it reads afterwards; raises what the port raises.
+    """
+    recovery = visit.recovery
+    started = visit.now
+
+    def begin(tx: Tx) -> None:
+        if want is not None:
+            hosts.want_disable(tx, recovery, service.enabled or others_want, want, started)
+        if service.updated_at is not None:
+            hosts.add_evidence(tx, recovery, "nova", _baseline(tx, visit, service), started)
+        hosts.add_evidence(tx, recovery, "own_open", started, started)
+
+    try:
+        visit.act(what, call, reason=reason, effects=[begin])
+    except MaybeSent:
+        return record_write(visit, service)
+    except Rejected:
+        _end_write(visit, service.updated_at)
+        raise
+    return record_write(visit, service)
+
+
+def record_write(visit: Visit, before: Service) -> Service:
+    """Read the service after a write of ours and remember the updated_at it left behind."""
+    after = visit.world.nova.service(visit.recovery.hostname) or replace(before, up=False)
+    _end_write(visit, after.updated_at)
+    return after
+
+
+def _end_write(visit: Visit, updated_at: float | None) -> None:
+    recovery, now = visit.recovery, visit.now
+
+    def end(tx: Tx) -> None:
+        hosts.add_evidence(tx, recovery, "own_done", now, now)
+        if updated_at is not None:
+            hosts.add_evidence(tx, recovery, "own", updated_at, now)
+
+    visit.world.db.transaction(end)
+
+
+def _baseline(tx: Tx, visit: Visit, service: Service) -> float:
+    """The newest report of the service itself: what it reads now, unless that was our own write."""
+    known = hosts.known(tx, visit.recovery.hostname, visit.now)
+    seen = _nova_life(known, service, visit.world.settings.safety.clock_tolerance_s)
+    stored = max((sign.at for sign in known.life if sign.kind == "nova"), default=0.0)
+    return max(stored, seen[0].at if seen else 0.0)

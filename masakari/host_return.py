@@ -1,0 +1,148 @@
+"""A failed host comes back: un-force, wait for `up`, then enable, in this order, and only when nothing of it is unfinished.
+
+Enabled while it reads down, a host can stay unschedulable; un-forced too early, a copy of an evacuated guest may start.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+from masakari import evacuation, store
+from masakari.common.errors import MaybeSent, NotFound, Rejected
+from masakari.host_look import look, write_service
+from masakari.host_recovery import unknown_to_nova
+from masakari.model import Instance
+from masakari.recovery import Outcome, Table, Visit, advance, end, hold, wait
+
+LOOK_AGAIN_S = 10.0
+HUNG_STOP_S = 30.0
+"""How long after its return a host may still carry out an os-stop that waited in its queue."""
+
+WEEK_S = 7 * 86400.0
+
+
+def check(visit: Visit) -> Outcome:
+    """Every instance is confirmed elsewhere or still here, and no evacuation from or to this host is unfinished."""
+    recovery, world = visit.recovery, visit.world
+    if recovery.cancel_by:
+        return end("cancelled", f"cancelled by {recovery.cancel_by}")
+    host = recovery.hostname
+    if world.nova.service(host) is None:
+        return unknown_to_nova(visit)
+    blocking = world.db.transaction(lambda tx: store.active(tx, [f"host:{host}"])).get(f"host:{host}")
+    if blocking is not None:
+        return hold(
+            "open",
+            f"recovery {blocking.id} of {host} is {blocking.status}; end it first (cancel, or let it finish)",
+            seconds=LOOK_AGAIN_S,
+        )
+    row = world.db.transaction(lambda tx: tx.one("instance_in_flight_at", hostname=host))
+    if row and row["n"]:
+        return hold("open", f"{row['n']} evacuations from or to {host} are unfinished", seconds=LOOK_AGAIN_S)
+    moving = [s.name for s in world.nova.servers(host) if s.task_state in evacuation.REBUILDING]
+    if moving:
+        return hold("open", f"Nova is still rebuilding {', '.join(moving[:5])}", seconds=LOOK_AGAIN_S)
+    if world.observing:
+        return end("ignored", f"observe mode: would bring {host} back")
+    return advance("unforce", "nothing is unfinished")
+
+
+def unforce(visit: Visit) -> Outcome:
+    """Take back the forced-down. Nova refuses while its nova-compute has not restarted since the evacuations."""
+    world, host = visit.world, visit.recovery.hostname
+    seen = look(visit)
+    if seen.service is None:
+        return unknown_to_nova(visit)
+    if not seen.service.forced_down:
+        return advance("wait_up", "not forced down")
+    service = seen.service
+    try:
+        write_service(visit, "take back the forced-down", service, lambda: world.nova.force_down(service, False))
+    except Rejected as error:
+        return hold(
+            "refused",
+            f"Nova refuses to take {host} back: {error.message}. Restart nova-compute on {host}",
+            seconds=LOOK_AGAIN_S,
+        )
+    return wait(0.2, "waiting for Nova to show it")
+
+
+def wait_up(visit: Visit) -> Outcome:
+    """Nova must see the service report before it is enabled."""
+    recovery = visit.recovery
+    if recovery.cancel_by:
+        return end("cancelled", f"cancelled by {recovery.cancel_by}")
+    service = visit.world.nova.service(recovery.hostname)
+    if service is None:
+        return unknown_to_nova(visit)
+    if service.up:
+        return advance("enable", "its nova-compute reads up")
+    if visit.now - recovery.step_at > 120:
+        return hold("down", f"nova-compute of {recovery.hostname} does not read up: start it", seconds=LOOK_AGAIN_S)
+    return wait(1.0, f"waiting for nova-compute of {recovery.hostname} to read up")
+
+
+def enable(visit: Visit) -> Outcome:
+    """Enable, and forget every wish for its disable."""
+    recovery, world = visit.recovery, visit.world
+    seen = look(visit)
+    if seen.service is None:
+        return unknown_to_nova(visit)
+    if not seen.service.up:
+        return advance("wait_up", "it reads down again")
+    if seen.service.enabled:
+        return advance(
+            "reread",
+            "up and enabled",
+            effects=[lambda tx: tx.execute("disable_clear_host", hostname=recovery.hostname)],
+        )
+    service = seen.service
+    write_service(visit, "enable nova-compute", service, lambda: world.nova.enable(service))
+    return wait(0.1, "waiting for Nova to show it enabled")
+
+
+def reread(visit: Visit) -> Outcome:
+    """Instances whose os-stop may have waited in this host's queue: start again what it stopped elsewhere."""
+    recovery, world, now = visit.recovery, visit.world, visit.now
+    rows = [
+        Instance.of(row)
+        for row in world.db.transaction(
+            lambda tx: tx.all("instance_hung_stops", hostname=recovery.hostname, since=now - WEEK_S)
+        )
+    ]
+    if not rows:
+        return end("finished", f"{recovery.hostname} is back: up and enabled")
+    for row in rows:
+        try:
+            server = world.nova.server(row.uuid)
+        except NotFound:
+            continue
+        if server.vm_state == "stopped" and server.task_state is None and row.was.get("vm_state") == "active":
+            try:
+                visit.act(
+                    f"start {row.name}",
+                    partial(world.nova.start, row.uuid),
+                    uuid=row.uuid,
+                    reason="stopped by an os-stop that had waited for this host",
+                )
+            except (MaybeSent, Rejected) as error:
+                visit.note("decision", f"{row.name}: looked at again", str(error), row.uuid)
+    if now - recovery.step_at < HUNG_STOP_S:
+        return wait(2.0, f"watching {len(rows)} instances whose os-stop may have waited for this host")
+    was = {row.id: json.dumps({**row.was, "stop_queued": False}) for row in rows}
+    return end(
+        "finished",
+        f"{recovery.hostname} is back: up and enabled",
+        effects=[lambda tx: [tx.execute("instance_was", id=row_id, was=text) for row_id, text in was.items()]],
+    )
+
+
+STEPS: Table = {
+    "check": (check, frozenset({"unforce"})),
+    "unforce": (unforce, frozenset({"wait_up"})),
+    "wait_up": (wait_up, frozenset({"enable"})),
+    "enable": (enable, frozenset({"wait_up", "reread"})),
+    "reread": (reread, frozenset()),
+}
+"""step: (function, allowed next steps)."""

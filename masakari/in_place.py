@@ -1,0 +1,154 @@
+"""A failed host has booted again: its guests of the old boot are gone. What was not evacuated is started where it is booked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from masakari import evacuation, store
+from masakari.common.errors import MaybeSent, NotFound, Rejected
+from masakari.database import Tx
+from masakari.evacuation import Move
+from masakari.host_look import look
+from masakari.host_recovery import cancelled, undo_disable, unknown_to_nova
+from masakari.model import Instance
+from masakari.nova import Server
+from masakari.recovery import Effect, Outcome, Visit, advance, hold, wait
+
+MAX_TRIES = 3
+LOOK_AGAIN_S = 10.0
+
+
+def next_move(
+    row: Instance, server: Server | None, failed_host: str, now: float, settle_s: float, timeout_s: float
+) -> Move:
+    """Pure: stop, then start, what was active and is still booked on the host."""
+    if server is None:
+        return Move("skip", "deleted meanwhile")
+    if server.host != failed_host:
+        return Move("done", f"{server.status} on {server.host}", host=server.host or "")
+    if row.was.get("vm_state") not in ("active", "paused", "error"):
+        return Move("skip", f"was {row.was.get('vm_state')}: stays so")
+    age = now - row.action_at if row.action in ("stop", "start") else 0.0
+    if row.action == "start" and server.vm_state == "active" and server.task_state is None:
+        return Move("done", f"started in place on {failed_host}", host=failed_host)
+    if age > timeout_s or row.retry_cnt >= MAX_TRIES:
+        return Move("fail", f"still {server.status} after {row.action}: start it by hand")
+    if server.task_state is not None:
+        return Move("follow", f"{server.task_state}")
+    if row.action in ("stop", "start") and age < settle_s and row.action_answer != "accepted":
+        return Move("follow", f"{row.action} sent, not yet to be seen")
+    if server.vm_state == "stopped":
+        return Move("ask", "its guest ended with the old boot", "start")
+    if server.vm_state in ("active", "error"):
+        return Move("ask", "its guest ended with the old boot", "stop")
+    return Move("fail", f"{server.vm_state}: start it by hand")
+
+
+def in_place(visit: Visit) -> Outcome:
+    """Take back our own disable, then start what was active; the recovery is not final while one of them is down."""
+    recovery = visit.recovery
+    if recovery.cancel_by:
+        return cancelled(visit)
+    seen = look(visit)
+    if seen.service is None:
+        return unknown_to_nova(visit)
+    undone = undo_disable(visit, seen)
+    if isinstance(undone, Outcome):
+        return undone
+    if not seen.service.up or seen.service.forced_down:
+        return hold(
+            "down", f"{recovery.hostname} has booted again; waiting for its nova-compute to read up", effects=undone
+        )
+    rows = visit.world.db.transaction(lambda tx: store.instances(tx, recovery.id))
+    servers = {server.id: server for server in visit.world.nova.servers(recovery.hostname)}
+    fresh = [server for server in servers.values() if server.id not in {row.uuid for row in rows}]
+    if fresh and not recovery.data.get("in_place_listed"):
+        return wait(0.0, "instances listed", data={"in_place_listed": True}, effects=[*undone, _rows_for(visit, fresh)])
+    return _go_on(visit, [row for row in rows if row.open], servers, undone)
+
+
+def _rows_for(visit: Visit, servers: Sequence[Server]) -> Effect:
+    recovery, now = visit.recovery, visit.now
+
+    def write(tx: Tx) -> None:
+        busy = store.active_instances(tx, [server.id for server in servers])
+        tx.execute_many(
+            "instance_add",
+            [
+                store.instance_row(
+                    server.id,
+                    server.name,
+                    recovery.id,
+                    "host",
+                    now,
+                    was=evacuation.before(server),
+                    status="new" if evacuation.wants_ha(server.metadata) is not False else "skipped",
+                    report_id=recovery.data.get("report"),
+                )
+                for server in servers
+                if server.id not in busy
+            ],
+        )
+
+    return write
+
+
+def _go_on(visit: Visit, rows: Sequence[Instance], servers: dict[str, Server], effects: list[Effect]) -> Outcome:
+    """One visit over all instances: at most one request each."""
+    settings = visit.world.settings
+    starter = settings.recover_starter
+    timeout_s = starter.api_check_interval * starter.api_check_max_cnt
+    now = visit.now
+    following = 0
+    for row in rows:
+        server = servers.get(row.uuid) or _elsewhere(visit, row.uuid)
+        move = next_move(row, server, visit.recovery.hostname, now, settings.safety.action_settle_s, timeout_s)
+        if move.verb == "ask":
+            effects.append(_ask(visit, row, move))
+        elif move.verb != "follow":
+            effects.append(_ended(visit, row, move, now))
+            continue
+        following += 1
+    if following:
+        return wait(1.0, f"{following} instances to start in place", effects=effects)
+    return advance("finish", "instances started in place", effects=effects)
+
+
+def _elsewhere(visit: Visit, uuid: str) -> Server | None:
+    try:
+        return visit.world.nova.server(uuid)
+    except NotFound:
+        return None
+
+
+def _ended(visit: Visit, row: Instance, move: Move, now: float) -> Effect:
+    status = {"done": "finished", "fail": "failed", "skip": "skipped"}[move.verb]
+    visit.note("transition", f"{row.name}: {status}", move.reason, row.uuid)
+    return lambda tx: store.end_instance(tx, row.id, status, move.reason, move.host or None, now)
+
+
+def _ask(visit: Visit, row: Instance, move: Move) -> Effect:
+    """One os-stop or os-start, its intent committed before."""
+    nova, now = visit.world.nova, visit.now
+    call = nova.stop if move.action == "stop" else nova.start
+    again = row.action == move.action
+    try:
+        request_id = visit.act(
+            f"{move.action} {row.name}",
+            lambda: call(row.uuid),
+            reason=move.reason,
+            uuid=row.uuid,
+            effects=[lambda tx: store.intend_instance(tx, row, move.action, None, row.migration_seen, now)],
+        )
+    except MaybeSent:
+        return lambda tx: store.answer_instance(tx, row.id, "maybe", None)
+    except Rejected as error:
+        reason = f"Nova refuses: {error}"
+        return lambda tx: store.again_instance(tx, row.id, reason, now)
+    return lambda tx: _accepted(tx, row, request_id, again)
+
+
+def _accepted(tx: Tx, row: Instance, request_id: str, again: bool) -> None:
+    store.answer_instance(tx, row.id, "accepted", request_id)
+    if again:
+        tx.execute("instance_retry", id=row.id)

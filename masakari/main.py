@@ -1,0 +1,268 @@
+"""The controller process: settings, wiring, threads. No decisions and no SQL."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from masakari import __version__, api, config, housekeeping
+from masakari.common import daemon
+from masakari.common.clock import Clock
+from masakari.common.errors import ConfigError, Rejected, Unavailable
+from masakari.common.log import Redactor, setup
+from masakari.common.signature import Key
+from masakari.database import ControllerLock, Database, open_database
+from masakari.intake import Intake
+from masakari.keystone import CloudSettings, Keystone
+from masakari.metrics import Metrics
+from masakari.nova import Nova
+from masakari.recovery import World
+from masakari.steps import TABLES
+from masakari.worker import ThreadPool, Workers
+
+log = logging.getLogger("masakari")
+
+DEFAULT_CONFIG = "/etc/masakari/masakari.conf"
+POOL = 32
+LOCK_CHECK_S = 10.0
+DATABASE_AWAY_S = 2.0
+EPILOG = """examples:
+  masakari-controller --config /etc/masakari/masakari.conf
+  masakari-controller --config ./masakari.conf --check-config
+  masakari-controller --daemon --pidfile /run/masakari/masakari.pid      (for init scripts)
+
+signals: SIGTERM stops within 5 s, what is under way goes on after the next start; SIGHUP reads the settings again, wholly or
+not at all (a changed [wsgi], [db] or [controller] needs a restart). Exit status: 0 stopped, 1 failed, 2 usage."""
+
+
+def cloud_settings(settings: config.Settings) -> CloudSettings:
+    """[nova] and the api_* options as the ports want them."""
+    nova, starter = settings.nova, settings.recover_starter
+    names = (
+        "auth_url",
+        "admin_user",
+        "admin_password",
+        "project_name",
+        "domain",
+        "user_domain_name",
+        "user_domain_id",
+        "project_domain_name",
+        "project_domain_id",
+        "application_credential_id",
+        "application_credential_secret",
+        "region",
+        "interface",
+        "ca_bundle",
+        "connect_timeout_s",
+        "read_timeout_s",
+    )
+    return CloudSettings(
+        **{name: getattr(nova, name) for name in names},
+        api_max_retry_cnt=starter.api_max_retry_cnt,
+        api_retry_interval_s=starter.api_retry_interval,
+    )
+
+
+class Controller:
+    """One controller: the database, the ports and the threads of this process."""
+
+    def __init__(self, settings: config.Settings, path: str, clock: Clock) -> None:
+        self.path = path
+        self.clock = clock
+        self.settings = settings
+        self.keys: Mapping[str, Key] = config.read_keys(settings)
+        self.metrics = Metrics()
+        self.db = _reach(settings, clock)
+        self.lock: ControllerLock = self.db.controller_lock(settings.controller.name)
+        self.pool = ThreadPool(POOL)
+        self.world = World(
+            self.db, self._nova(settings), clock, settings, self.pool, settings.controller.name, self._on_step
+        )
+        self.workers = Workers(self.world, TABLES, settings.recover_starter.workers)
+        self.intake = Intake(self.db, clock, lambda: self.settings, lambda: self.keys, self.workers.poke)
+        self.signals = daemon.Signals()
+        self.threads = daemon.Threads(self.signals.wake)
+        self.app = api.make_app(self.intake, self.health, self.metrics, self.keys, settings.auth.callbacks, clock)
+        self.metrics.on_scrape(lambda metrics: housekeeping.fill_metrics(self.world, metrics))
+
+    def _nova(self, settings: config.Settings) -> Nova:
+        cloud = cloud_settings(settings)
+        keystone = Keystone(cloud, self.clock, self.metrics.observe_nova)
+        return Nova(keystone, cloud, self.clock, self.metrics.observe_nova)
+
+    def _on_step(self, recovery: Any, step: str, seconds: float) -> None:
+        self.metrics.step_seconds.observe(seconds, kind=recovery.kind, step=step)
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """What GET /healthz shows: 200 unless intake is stopped (database, dead thread); Nova away is degraded."""
+        checked: dict[str, Any] = {"threads": "ok" if not self.threads.dead else f"{self.threads.dead} died"}
+        try:
+            self.db.read(lambda tx: tx.one("database_now"))
+            checked["database"] = "ok"
+        except Unavailable as error:
+            checked["database"] = str(error)
+        well = all(value == "ok" for value in checked.values())
+        checked["nova"] = self._nova_state
+        state = "ok" if well and checked["nova"] == "ok" else ("degraded" if well else "failed")
+        return well, {"status": state, "version": __version__, "controller": self.world.name, "checked": checked}
+
+    _nova_state = "not asked yet"
+
+    def _watch_nova(self, stopping: Any) -> None:
+        """Ask Nova now and then, so that the first recovery finds a fresh token and /healthz an answer."""
+        while not stopping.is_set():
+            before = self._nova_state
+            try:
+                self.world.nova.services()
+                self._nova_state = "ok"
+            except (Unavailable, Rejected) as error:
+                self._nova_state = str(error)
+            if self._nova_state != before:
+                level = logging.INFO if self._nova_state == "ok" else logging.ERROR
+                log.log(level, "Nova: %s", self._nova_state)
+            stopping.wait(60.0 if self._nova_state == "ok" else 10.0)
+
+    def _watch_lock(self, stopping: Any) -> None:
+        """The name is ours as long as the lock is; without it another controller may take over our claims."""
+        while not stopping.is_set():
+            try:
+                if not self.lock.held():
+                    self.lock = self.db.controller_lock(self.world.name)
+            except Unavailable as error:
+                log.info("the lock on the name %s can't be checked: %s", self.world.name, error)
+            stopping.wait(LOCK_CHECK_S)
+
+    def run(self, systemd: daemon.Systemd) -> int:
+        """Serve until told to stop; the exit status."""
+        settings, stopping = self.settings, self.threads.stopping
+        taken = self.db.transaction(lambda tx: tx.execute("recovery_takeover", owner=self.world.name))
+        server = api.make_server(
+            self.app,
+            settings.wsgi.server_host,
+            settings.wsgi.server_port,
+            settings.wsgi.threads,
+            settings.wsgi.max_connections,
+            settings.wsgi.request_timeout_s,
+        )
+        self.signals.install()
+        start = self.threads.start
+        start("intake", self.intake.run, stopping, stop=self.intake.stop)
+        start("claims", self.workers.claim_loop, stop=self.workers.stop)
+        for number in range(self.workers.size):
+            start(f"worker-{number}", self.workers.work)
+        start("housekeeping", housekeeping.Housekeeping(self.world, self.clock.now()).run, stopping)
+        start("nova-watch", self._watch_nova, stopping)
+        start("lock-watch", self._watch_lock, stopping)
+        start("http", server.run, stop=server.close)
+        where = f"{settings.wsgi.server_host}:{server.port}"
+        log.info(
+            "controller %s %s listens on %s, %d claims of an earlier run taken over",
+            self.world.name,
+            __version__,
+            where,
+            taken,
+        )
+        systemd.ready(f"listening on {where}")
+        status = daemon.supervise(
+            self.signals,
+            self.threads,
+            systemd,
+            reload=self.reload,
+            healthy=lambda: not self.threads.dead,
+            clock=self.clock,
+        )
+        self.pool.close()
+        return status
+
+    def reload(self) -> None:
+        """SIGHUP: read everything again and swap it, or raise ConfigError and change nothing."""
+        settings, warnings = config.load(self.path)
+        keys = config.read_keys(settings)
+        fixed = ("wsgi", "db", "controller")
+        for name in fixed:
+            if getattr(settings, name) != getattr(self.settings, name):
+                log.warning("[%s] changed: that needs a restart, the old values stay in use", name)
+        settings = replace(settings, **{name: getattr(self.settings, name) for name in fixed})
+        nova = self._nova(settings) if cloud_settings(settings) != cloud_settings(self.settings) else self.world.nova
+        _open_log(settings, keys)
+        self.app.reload(keys, settings.auth.callbacks)
+        self.settings, self.keys, self.world.settings, self.world.nova = settings, keys, settings, nova
+        for warning in warnings:
+            log.warning("%s", warning)
+        log.info("settings reloaded from %s", self.path)
+
+
+def _open_log(settings: config.Settings, keys: Mapping[str, Key], debug: bool = False) -> None:
+    redactor = Redactor()
+    redactor.hide(*settings.secrets(), *(key.secret for key in keys.values()))
+    setup(settings.log.log_level, settings.log.log_file, debug=debug, redactor=redactor)
+
+
+def _reach(settings: config.Settings, clock: Clock) -> Database:
+    """Open the database; one that is away at start is waited for."""
+    told = ""
+    while True:
+        try:
+            db = open_database(settings.db, clock)
+            db.check_version()
+            return db
+        except Unavailable as error:
+            if str(error) != told:
+                log.error("%s; tried again every %.0f s", error, DATABASE_AWAY_S)
+            told = str(error)
+            clock.sleep(DATABASE_AWAY_S)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="masakari-controller",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="The Masakari controller: takes failure callbacks and brings the instances back, through Nova.",
+    )
+    parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"settings (default {DEFAULT_CONFIG})")
+    parser.add_argument(
+        "--check-config", action="store_true", help="check the settings, say every problem, and exit 0 or 1"
+    )
+    parser.add_argument("--debug", action="store_true", help="log everything, to the terminal")
+    parser.add_argument("--daemon", action="store_true", help="become a classic daemon (needs --pidfile)")
+    parser.add_argument("--pidfile", metavar="FILE", help="where a classic daemon writes its pid")
+    parser.add_argument("--version", action="version", version=f"masakari {__version__}")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of masakari-controller; the exit status."""
+    arguments = parser().parse_args(argv)
+    if arguments.daemon and not arguments.pidfile:
+        parser().error("--daemon needs --pidfile FILE")
+    try:
+        settings, warnings = config.load(arguments.config)
+        keys = config.read_keys(settings)
+        if arguments.check_config:
+            for warning in warnings:
+                print(f"warning: {warning}")
+            print(f"{arguments.config}: ok")
+            return 0
+        if arguments.daemon:
+            if not settings.log.log_file:
+                raise ConfigError(
+                    [f"{arguments.config}: [log] log_file is needed with --daemon, which has no terminal"]
+                )
+            daemon.daemonize(arguments.pidfile)
+        _open_log(settings, keys, arguments.debug)
+        for warning in warnings:
+            log.warning("%s", warning)
+        return Controller(settings, arguments.config, Clock()).run(daemon.Systemd())
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"masakari-controller: {problem}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"masakari-controller: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,163 @@
+"""Claim what is due, run its steps, give it back: the threads that do the work.
+
+Any number of controllers may do this on one database; the claim makes it safe. One thread claims, `workers` threads run
+steps; a thread stays with a recovery until it ends, is held, or has to wait for longer than a moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from masakari import store
+from masakari.common.errors import LeaseLost, Unavailable
+from masakari.model import Recovery
+from masakari.recovery import Table, World, keeps_claim, run_once
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 1.0
+"""How often an idle controller asks for work that another process made due."""
+
+AWAY_S = 1.0
+MAX_LOST = 3
+
+
+class ThreadPool:
+    """Requests to Nova at the same time: `map` for the worker, `later` for what nobody waits for."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._executor = ThreadPoolExecutor(size, thread_name_prefix="nova")
+
+    def map(self, func: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        """All results in order; a single item is not worth a thread."""
+        items = list(items)
+        if len(items) == 1:
+            return [func(items[0])]
+        return list(self._executor.map(func, items))
+
+    def later(self, func: Callable[[], None]) -> None:
+        """Run it on a thread of its own: it may take as long as Nova's longest answer."""
+        threading.Thread(target=func, name="later", daemon=True).start()
+
+    def close(self) -> None:
+        """Drop what has not begun."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class Workers:
+    """The claiming loop and the threads behind it."""
+
+    def __init__(self, world: World, tables: dict[str, Table], size: int) -> None:
+        self._world = world
+        self._tables = tables
+        self._size = size
+        self._free = threading.Semaphore(size)
+        self._queue: queue.SimpleQueue[tuple[Recovery, float] | None] = queue.SimpleQueue()
+        self._poked = threading.Event()
+        self._stopping = threading.Event()
+        self._away = False
+
+    @property
+    def size(self) -> int:
+        """How many threads must run work()."""
+        return self._size
+
+    def poke(self) -> None:
+        """Something may be due now."""
+        self._poked.set()
+
+    def stop(self) -> None:
+        """Let all threads return; a step under way is abandoned where it is, which is safe anywhere."""
+        self._stopping.set()
+        self._poked.set()
+        for _ in range(self._size):
+            self._queue.put(None)
+
+    def claim_loop(self) -> None:
+        """The claiming thread's body."""
+        while not self._stopping.is_set():
+            self._poked.clear()
+            try:
+                wait_s = self._claim_due()
+                self._tell_back()
+            except Unavailable as error:
+                self._tell_away(error)
+                wait_s = AWAY_S
+            self._poked.wait(wait_s)
+
+    def _claim_due(self) -> float:
+        """Claim as much as there are free threads for; how long to wait before asking again."""
+        db = self._world.db
+        for recovery_id in db.read(store.due):
+            if not self._free.acquire(blocking=False):
+                return 0.1
+            claimed = claim(self._world, recovery_id)
+            if claimed is None:
+                self._free.release()
+            else:
+                self._queue.put(claimed)
+        row = db.read(lambda tx: tx.one("recovery_next_due"))
+        soon = row["wait_s"] if row and row["wait_s"] is not None else IDLE_S
+        return min(max(soon, 0.02), IDLE_S)
+
+    def work(self) -> None:
+        """A working thread's body."""
+        while (item := self._queue.get()) is not None:
+            try:
+                drive(self._world, self._tables, *item, self._stopping)
+            finally:
+                self._free.release()
+                self._poked.set()
+
+    def _tell_away(self, error: Unavailable) -> None:
+        if not self._away:
+            log.error("no recovery can be worked on: %s; tried again every second", error)
+        self._away = True
+
+    def _tell_back(self) -> None:
+        if self._away:
+            log.info("the database answers again")
+        self._away = False
+
+
+def claim(world: World, recovery_id: int) -> tuple[Recovery, float] | None:
+    """Take a recovery and say until when, by the monotonic clock, it is surely ours; None when somebody else was faster."""
+    lease_s = world.settings.recover_starter.lease_s
+    before = world.clock.monotonic()
+    recovery = world.db.transaction(lambda tx: store.claim(tx, recovery_id, world.name, lease_s), causal=True)
+    return (recovery, before + lease_s) if recovery else None
+
+
+def drive(
+    world: World, tables: dict[str, Table], recovery: Recovery, lease_deadline: float, stopping: threading.Event
+) -> None:
+    """Run the steps of a claimed recovery until it is to be given back; returns quietly when the claim is gone."""
+    lost = 0
+    while not stopping.is_set():
+        before = world.clock.monotonic()
+        try:
+            current = world.db.read(lambda tx: store.revisit(tx, recovery))
+            _, outcome = run_once(world, tables, current, lease_deadline)
+        except LeaseLost as error:
+            lost += 1
+            if lost >= MAX_LOST or world.clock.monotonic() > lease_deadline:
+                return
+            log.info("recovery=%d dropped a stale step (%s)", recovery.id, error)
+            continue
+        except Unavailable as error:
+            if world.clock.monotonic() + AWAY_S > lease_deadline:
+                log.warning("recovery=%d given up until the database answers: %s", recovery.id, error)
+                return
+            stopping.wait(AWAY_S)
+            continue
+        if not keeps_claim(outcome):
+            return
+        lost = 0
+        lease_deadline = before + world.settings.recover_starter.lease_s
+        stopping.wait(outcome.wait_s)

@@ -1,0 +1,470 @@
+-- Every statement of the controller. Parameters are :name; NOW_S() is the database's clock in Unix seconds.
+-- A statement that differs between the databases stands once for each: "-- name (mysql) --", "-- name (sqlite) --".
+
+-- recovery_due --
+-- Recoveries that may be claimed now, the longest due first; paused segments are left alone.
+SELECT id FROM recovery
+WHERE due_at <= NOW_S() AND (owner IS NULL OR lease_until < NOW_S())
+  AND NOT EXISTS (SELECT 1 FROM failover_segment s WHERE s.cluster_port IN ('*', recovery.cluster_port)
+                  AND s.paused_at IS NOT NULL AND (s.paused_until IS NULL OR s.paused_until > NOW_S()))
+ORDER BY due_at LIMIT 50
+
+-- recovery_claim --
+-- Take a recovery if nobody holds it; 1 row or none.
+UPDATE recovery SET owner = :owner, epoch = epoch + 1, beat = beat + 1, lease_until = NOW_S() + :lease_s
+WHERE id = :id AND due_at <= NOW_S() AND (owner IS NULL OR lease_until < NOW_S())
+
+-- recovery_guard --
+-- The guard of every write of a worker: changes the row, so that a stale worker and its successor conflict.
+UPDATE recovery SET beat = beat + 1, lease_until = NOW_S() + :lease_s
+WHERE id = :id AND epoch = :epoch AND owner = :owner
+
+-- recovery_remember --
+-- What a recovery must not forget; always behind the guard.
+UPDATE recovery SET data = :data WHERE id = :id
+
+-- recovery_save --
+-- Store what a step returned; a report that joined meanwhile keeps the recovery due at once.
+UPDATE recovery SET status = :status, step = :step, hold = :hold, reason = :reason, data = :data, target = :target,
+    tries = :tries, step_at = :step_at, updated_at = :now, finished_at = :finished_at, beat = beat + 1,
+    active_key = CASE WHEN :final = 1 THEN NULL ELSE active_key END,
+    due_at = CASE WHEN :final = 1 THEN NULL WHEN wakes = :wakes THEN NOW_S() + :wait_s ELSE NOW_S() END,
+    owner = CASE WHEN :keep = 1 THEN owner ELSE NULL END,
+    lease_until = CASE WHEN :keep = 1 THEN NOW_S() + :lease_s ELSE 0 END
+WHERE id = :id AND epoch = :epoch AND owner = :owner
+
+-- recovery_by_id --
+-- One recovery.
+SELECT * FROM recovery WHERE id = :id
+
+-- recovery_by_key --
+-- The active recoveries of these hosts, instances or processes.
+SELECT * FROM recovery WHERE active_key IN :keys
+
+-- recovery_add --
+-- A new recovery.
+INSERT INTO recovery (kind, hostname, uuid, process, cluster_port, status, step, hold, reason, active_key, data,
+    due_at, created_at, step_at, updated_at)
+VALUES (:kind, :hostname, :uuid, :process, :cluster_port, :status, :step, :hold, :reason, :active_key, :data,
+    NOW_S() + :wait_s, :now, :now, :now)
+
+-- recovery_open_many --
+-- New recoveries for instance and process failures; due_at is the database's clock as read in the same transaction.
+INSERT INTO recovery (kind, hostname, uuid, process, cluster_port, status, step, hold, reason, active_key, data, due_at,
+    created_at, step_at, updated_at)
+VALUES (:kind, :hostname, :uuid, :process, :cluster_port, :status, :step, :hold, :reason, :active_key, :data, :due_at,
+    :now, :now, :now)
+
+-- recovery_wake --
+-- A report joined: look at once.
+UPDATE recovery SET wakes = wakes + 1, beat = beat + 1, due_at = NOW_S(), updated_at = :now
+WHERE id IN :ids AND due_at IS NOT NULL
+
+-- recovery_seize --
+-- Take a recovery away from whoever works on it and put it elsewhere; a stale worker's writes match nothing from here on.
+UPDATE recovery SET status = :status, step = :step, hold = :hold, reason = :reason, epoch = epoch + 1, beat = beat + 1,
+    wakes = wakes + 1, owner = NULL, lease_until = 0, due_at = NOW_S(), updated_at = :now, step_at = :now
+WHERE id = :id AND due_at IS NOT NULL
+
+-- recovery_end --
+-- Make a recovery final from outside its worker.
+UPDATE recovery SET status = :status, reason = :reason, hold = NULL, active_key = NULL, epoch = epoch + 1, beat = beat + 1,
+    owner = NULL, lease_until = 0, due_at = NULL, updated_at = :now, finished_at = :now
+WHERE id = :id AND due_at IS NOT NULL
+
+-- recovery_reopen --
+-- An operator tries a failed or cancelled recovery again.
+UPDATE recovery SET status = 'new', step = :step, hold = NULL, reason = :reason, active_key = :active_key, cancel_by = NULL,
+    epoch = epoch + 1, beat = beat + 1, owner = NULL, lease_until = 0, due_at = NOW_S(), tries = 0, finished_at = NULL,
+    told_at = NULL, data = :data, updated_at = :now, step_at = :now
+WHERE id = :id AND due_at IS NULL
+
+-- recovery_cancel --
+-- An operator's wish to stop; the worker follows what is in flight.
+UPDATE recovery SET cancel_by = :by, wakes = wakes + 1, beat = beat + 1, due_at = NOW_S(), updated_at = :now
+WHERE id = :id AND due_at IS NOT NULL
+
+-- recovery_release --
+-- An operator lifts the hold for many failures or for an unsigned callback.
+UPDATE recovery SET released = 1, wakes = wakes + 1, beat = beat + 1, due_at = NOW_S(), updated_at = :now
+WHERE id = :id AND due_at IS NOT NULL
+
+-- recovery_takeover --
+-- A controller that starts again: its own claims are free at once.
+UPDATE recovery SET lease_until = 0, beat = beat + 1 WHERE owner = :owner AND due_at IS NOT NULL
+
+-- recovery_next_due --
+-- When anything is next due, in seconds from now.
+SELECT MIN(due_at) - NOW_S() AS wait_s FROM recovery WHERE owner IS NULL
+
+-- recovery_window --
+-- Hosts of a segment with a recovery since some time.
+SELECT * FROM recovery WHERE cluster_port = :cluster_port AND kind = 'host' AND created_at >= :since
+
+-- recovery_last --
+-- The newest host recovery of a host.
+SELECT * FROM recovery WHERE hostname = :hostname AND kind = 'host' ORDER BY id DESC LIMIT 1
+
+-- recovery_recent_instance --
+-- How often an instance was started again lately.
+SELECT COUNT(*) AS n FROM recovery WHERE uuid = :uuid AND kind = 'instance' AND status = 'finished' AND created_at >= :since
+
+-- recovery_recent_undo --
+-- How often nova-compute of a host was enabled again for a process lately.
+SELECT COUNT(*) AS n FROM recovery
+WHERE hostname = :hostname AND kind = 'process' AND step = 'enable' AND status = 'finished' AND created_at >= :since
+
+-- recovery_list --
+-- For the operator: the open ones and the newest ended ones.
+SELECT * FROM recovery WHERE due_at IS NOT NULL OR id > (SELECT COALESCE(MAX(id), 0) FROM recovery) - :recent ORDER BY id
+
+-- recovery_open --
+-- All open recoveries.
+SELECT * FROM recovery WHERE due_at IS NOT NULL ORDER BY id
+
+-- recovery_counts --
+-- For the metrics.
+SELECT kind, status, COUNT(*) AS n FROM recovery GROUP BY kind, status
+
+-- recovery_held --
+-- For the metrics: how many are held, and the oldest.
+SELECT COUNT(*) AS n, MIN(updated_at) AS oldest FROM recovery WHERE due_at IS NOT NULL AND status = 'held'
+
+-- recovery_to_tell --
+-- Recoveries whose hold or end nobody was told of, or not lately.
+SELECT * FROM recovery WHERE (status = 'held' AND due_at IS NOT NULL AND (told_at IS NULL OR told_at < :again_before))
+   OR (finished_at >= :since AND (told_at IS NULL OR told_at < finished_at))
+ORDER BY id LIMIT 20
+
+-- recovery_told --
+-- The [notify] command is about to run; 1 row for the controller that runs it.
+UPDATE recovery SET told_at = :now WHERE id = :id AND (told_at IS NULL OR told_at = :told_at)
+
+-- event_add --
+-- A line of the journal.
+INSERT INTO recovery_event (recovery_id, uuid, at, actor, epoch, step, kind, what, reason, request_id)
+VALUES (:recovery_id, :uuid, :at, :actor, :epoch, :step, :kind, :what, :reason, :request_id)
+
+-- event_list --
+-- The story of a recovery.
+SELECT * FROM recovery_event WHERE recovery_id = :recovery_id ORDER BY id
+
+-- progress_reports --
+-- The 2015 progress of the reports of a recovery.
+UPDATE notification_list SET progress = :progress, update_at = :update_at, recover_to = :recover_to
+WHERE recovery_id = :recovery_id
+
+-- progress_instances --
+-- The 2015 progress of the instances of an instance recovery.
+UPDATE vm_list SET progress = :progress, status = :status, reason = :reason, update_at = :update_at,
+    active_key = CASE WHEN :final = 1 THEN NULL ELSE active_key END,
+    finished_at = CASE WHEN :final = 1 THEN :now ELSE finished_at END
+WHERE recovery_id = :recovery_id AND active_key IS NOT NULL
+
+-- instance_add --
+-- Instances to recover.
+INSERT INTO vm_list (create_at, update_at, deleted, uuid, progress, retry_cnt, notification_id, recover_by, recovery_id,
+    active_key, name, status, reason, priority, was, finished_at)
+VALUES (:create_at, :create_at, :deleted, :uuid, :progress, :deleted, :notification_id, :recover_by, :recovery_id,
+    :active_key, :name, :status, :reason, :priority, :was, :finished_at)
+
+-- instance_list --
+-- The instances of a recovery.
+SELECT * FROM vm_list WHERE recovery_id = :recovery_id ORDER BY priority, id
+
+-- instance_active --
+-- Who may act on these instances now.
+SELECT v.*, r.kind AS recovery_kind FROM vm_list v JOIN recovery r ON r.id = v.recovery_id WHERE v.active_key IN :keys
+
+-- instance_move --
+-- A host recovery takes over an instance together with what is in flight for it.
+UPDATE vm_list SET recovery_id = :recovery_id, recover_by = 0, name = :name, status = 'running', progress = 1, priority = :priority,
+    was = :was, reason = :reason, update_at = :update_at
+WHERE id = :id AND active_key IS NOT NULL
+
+-- instance_intend --
+-- What Nova is about to be asked.
+UPDATE vm_list SET status = 'running', progress = 1, action = :action, action_at = :now, action_answer = NULL,
+    action_target = :action_target, migration_seen = :migration_seen, request_id = NULL, update_at = :update_at
+WHERE id = :id AND active_key IS NOT NULL
+
+-- instance_answer --
+-- What Nova answered.
+UPDATE vm_list SET action_answer = :answer, request_id = :request_id WHERE id = :id
+
+-- instance_again --
+-- A try ended without success.
+UPDATE vm_list SET retry_cnt = retry_cnt + 1, action = NULL, action_at = :now, action_answer = NULL, reason = :reason,
+    update_at = :update_at
+WHERE id = :id
+
+-- instance_unsend --
+-- The request surely was not sent: no try, no intent.
+UPDATE vm_list SET action = :action, action_answer = :answer WHERE id = :id
+
+-- instance_reason --
+-- Why it is where it is.
+UPDATE vm_list SET reason = :reason, update_at = :update_at WHERE id = :id
+
+-- instance_end --
+-- Final for this instance.
+UPDATE vm_list SET status = :status, progress = :progress, reason = :reason, recover_to = :recover_to, active_key = NULL,
+    action = NULL, finished_at = :now, update_at = :update_at
+WHERE id = :id
+
+-- instance_reopen --
+-- Tried again by an operator.
+UPDATE vm_list SET status = 'new', progress = 0, retry_cnt = 0, action = NULL, active_key = :active_key, finished_at = NULL
+WHERE id = :id AND active_key IS NULL
+
+-- instance_in_flight --
+-- Evacuations under way over all recoveries.
+SELECT COUNT(*) AS n FROM vm_list WHERE action = 'evacuate' AND status = 'running'
+
+-- instance_in_flight_at --
+-- Evacuations under way from or to a host.
+SELECT COUNT(*) AS n FROM vm_list v JOIN recovery r ON r.id = v.recovery_id
+WHERE v.status = 'running' AND v.action IN ('evacuate', 'reset_state')
+  AND ((r.hostname = :hostname AND r.kind = 'host') OR v.action_target = :hostname)
+
+-- instance_hung_stops --
+-- Instances evacuated from a host while an os-stop may still wait in its queue.
+SELECT v.* FROM vm_list v JOIN recovery r ON r.id = v.recovery_id
+WHERE r.hostname = :hostname AND r.kind = 'host' AND v.was LIKE '%"stop_queued": true%' AND v.status = 'finished' AND r.created_at >= :since
+
+-- instance_placed --
+-- Who was evacuated where, newest first.
+SELECT * FROM vm_list WHERE uuid = :uuid ORDER BY id DESC LIMIT 1
+
+-- report_known --
+-- Reports that were accepted before.
+SELECT id, report_key, recovery_id, outcome, reason FROM notification_list WHERE report_key IN :keys
+
+-- report_add --
+-- Reports as they came.
+INSERT INTO notification_list (create_at, update_at, deleted, notification_id, notification_type, notification_regionID,
+    notification_hostname, notification_uuid, notification_time, notification_eventID, notification_eventType,
+    notification_detail, notification_startTime, notification_endTime, notification_tzname, notification_daylight,
+    notification_cluster_port, progress, recover_by, report_key, received_at, self_report, observer, key_id, trusted,
+    outcome, reason, recovery_id, body)
+VALUES (:create_at, :create_at, :deleted, :notification_id, :type, :region_id, :hostname, :uuid, :time, :event_id, :event_type,
+    :detail, :start_time, :end_time, :tzname, :daylight, :cluster_port, :progress, :recover_by, :notification_id,
+    :received_at, :self_report, :observer, :key_id, :trusted, :outcome, :reason, :recovery_id, :body)
+
+-- report_release --
+-- Unsigned reports of a recovery count from now on.
+UPDATE notification_list SET trusted = 1 WHERE recovery_id = :recovery_id AND trusted = 0
+
+-- report_list --
+-- For the operator: newest reports.
+SELECT * FROM notification_list WHERE deleted = 0 ORDER BY id DESC LIMIT :many
+
+-- report_pending --
+-- For the operator: reports whose recovery is not final.
+SELECT * FROM notification_list WHERE progress IN (0, 1) AND deleted = 0 ORDER BY id
+
+-- report_alive --
+-- When a host last sent anything itself.
+SELECT MAX(received_at) AS at FROM notification_list WHERE notification_hostname = :hostname AND self_report = 1
+
+-- report_newest_down --
+-- When a host was last reported down.
+SELECT MAX(received_at) AS at FROM notification_list
+WHERE notification_hostname = :hostname AND self_report = 0 AND received_at >= :since
+  AND recover_by = 0 AND trusted = 1 AND notification_eventType = '2' AND outcome IN ('opened', 'joined', 'ignored')
+
+-- report_observers --
+-- Hosts that reported others of a segment lately are members of it.
+SELECT hostname FROM known_host WHERE cluster_port = :cluster_port
+
+-- evidence_add --
+-- Statements about a host being off or alive.
+INSERT INTO host_evidence (hostname, cluster_port, kind, at, received_at, observer, detail, trusted, report_id)
+VALUES (:hostname, :cluster_port, :kind, :at, :received_at, :observer, :detail, :trusted, :report_id)
+
+-- evidence_newest --
+-- The newest trusted statement of each kind.
+SELECT kind, MAX(at) AS at FROM host_evidence WHERE hostname = :hostname AND trusted = 1 GROUP BY kind
+
+-- evidence_at --
+-- The statement behind a time.
+SELECT kind, at, observer, detail FROM host_evidence
+WHERE hostname = :hostname AND kind = :kind AND at = :at AND trusted = 1 ORDER BY id DESC LIMIT 1
+
+-- evidence_release --
+-- Evidence of unsigned reports counts once released.
+UPDATE host_evidence SET trusted = 1
+WHERE trusted = 0 AND report_id IN (SELECT id FROM notification_list WHERE recovery_id = :recovery_id)
+
+-- host_known --
+-- What is known of these hosts.
+SELECT * FROM known_host WHERE hostname IN :hostnames
+
+-- host_add --
+-- A host first seen in a report.
+INSERT INTO known_host (hostname, cluster_port, first_seen_at, boot_id, boot_seen_at)
+VALUES (:hostname, :cluster_port, :now, :boot_id, :boot_seen_at)
+
+-- host_boot --
+-- A host told of another boot, or moved to another segment.
+UPDATE known_host SET boot_id = :boot_id, boot_seen_at = :now, cluster_port = :cluster_port WHERE hostname = :hostname
+
+-- disable_want --
+-- A recovery wants nova-compute of a host disabled.
+INSERT INTO host_disable (hostname, recovery_id, wanted_at, was_enabled, seen_at, reason)
+VALUES (:hostname, :recovery_id, :now, :was_enabled, NULL, :reason)
+
+-- disable_seen --
+-- Nova shows it disabled.
+UPDATE host_disable SET seen_at = :now WHERE hostname = :hostname AND seen_at IS NULL
+
+-- disable_list --
+-- Who wants a host disabled.
+SELECT d.*, r.kind, r.due_at, r.process FROM host_disable d LEFT JOIN recovery r ON r.id = d.recovery_id
+WHERE d.hostname = :hostname
+
+-- disable_waiting --
+-- Hosts that are disabled for ended recoveries and wait for their return.
+SELECT DISTINCT d.hostname FROM host_disable d JOIN recovery r ON r.id = d.recovery_id
+WHERE r.due_at IS NULL AND r.kind = 'host' AND d.seen_at IS NOT NULL
+
+-- disable_clear --
+-- A recovery no longer wants it.
+DELETE FROM host_disable WHERE hostname = :hostname AND recovery_id = :recovery_id
+
+-- disable_clear_host --
+-- A host is back: nobody wants it disabled any more.
+DELETE FROM host_disable WHERE hostname = :hostname
+
+-- spare_list --
+-- The spares of a segment, oldest first.
+SELECT * FROM reserve_list WHERE cluster_port = :cluster_port AND deleted = 0 ORDER BY id
+
+-- spare_all --
+-- All spares.
+SELECT * FROM reserve_list WHERE deleted = 0 ORDER BY cluster_port, id
+
+-- spare_counts --
+-- For the metrics.
+SELECT cluster_port, COUNT(*) AS n FROM reserve_list WHERE deleted = 0 GROUP BY cluster_port
+
+-- spare_take --
+-- Allocate a spare to a recovery; 1 row or none.
+UPDATE reserve_list SET deleted = 1, delete_at = :delete_at, update_at = :delete_at, used_by = :recovery_id, listed_key = NULL
+WHERE id = :id AND deleted = 0
+
+-- spare_give_back --
+-- A spare that served nobody is a spare again.
+UPDATE reserve_list SET deleted = 0, delete_at = NULL, update_at = :update_at, used_by = NULL, listed_key = hostname
+WHERE used_by = :recovery_id AND hostname = :hostname AND deleted = 1
+  AND NOT EXISTS (SELECT 1 FROM (SELECT listed_key FROM reserve_list) other WHERE other.listed_key = reserve_list.hostname)
+
+-- spare_drop --
+-- A host leaves the list: it failed, or an operator says so.
+UPDATE reserve_list SET deleted = 1, delete_at = :delete_at, update_at = :delete_at, listed_key = NULL
+WHERE hostname = :hostname AND deleted = 0
+
+-- spare_delete --
+-- An operator takes a spare off the list of one segment.
+UPDATE reserve_list SET deleted = 1, delete_at = :delete_at, update_at = :delete_at, listed_key = NULL
+WHERE hostname = :hostname AND cluster_port = :cluster_port AND deleted = 0
+
+-- spare_add --
+-- An operator puts a spare on the list.
+INSERT INTO reserve_list (create_at, update_at, deleted, cluster_port, hostname, listed_key)
+VALUES (:create_at, :create_at, 0, :cluster_port, :hostname, :hostname)
+
+-- spare_rename --
+-- An operator puts one spare in the place of another.
+UPDATE reserve_list SET hostname = :after_host, listed_key = :after_host, update_at = :update_at
+WHERE hostname = :before_host AND cluster_port = :cluster_port AND deleted = 0
+
+-- spare_of --
+-- The spare a recovery has.
+SELECT * FROM reserve_list WHERE used_by = :recovery_id AND hostname = :hostname
+
+-- spare_serving --
+-- Open recoveries that use a host as their spare.
+SELECT id FROM recovery WHERE target = :hostname AND kind = 'host' AND due_at IS NOT NULL
+
+-- segment_get --
+-- The settings of a segment.
+SELECT * FROM failover_segment WHERE cluster_port = :cluster_port
+
+-- segment_all --
+-- The settings of all segments.
+SELECT * FROM failover_segment ORDER BY cluster_port
+
+-- segment_add --
+-- Settings for a segment that had none.
+INSERT INTO failover_segment (cluster_port) VALUES (:cluster_port)
+
+-- segment_pause --
+-- Pause or resume a segment.
+UPDATE failover_segment SET paused_at = :paused_at, paused_until = :paused_until, paused_by = :paused_by
+WHERE cluster_port = :cluster_port
+
+-- segment_method --
+-- The recovery method of a segment.
+UPDATE failover_segment SET recovery_method = :recovery_method WHERE cluster_port = :cluster_port
+
+-- controller_beat (sqlite) --
+-- A controller lives.
+INSERT INTO controller (name, version, pid, started_at, beat_at) VALUES (:name, :version, :pid, :started_at, NOW_S())
+ON CONFLICT (name) DO UPDATE SET version = :version, pid = :pid, started_at = :started_at, beat_at = NOW_S()
+
+-- controller_beat (mysql) --
+-- A controller lives.
+INSERT INTO controller (name, version, pid, started_at, beat_at) VALUES (:name, :version, :pid, :started_at, NOW_S())
+ON DUPLICATE KEY UPDATE version = :version, pid = :pid, started_at = :started_at, beat_at = NOW_S()
+
+-- database_now --
+-- The database's clock, and a sign that it answers.
+SELECT NOW_S() AS now
+
+-- purge_reports --
+-- Old reports whose recovery has ended.
+DELETE FROM notification_list WHERE id IN (SELECT id FROM (SELECT id FROM notification_list
+    WHERE create_at < :before AND (progress NOT IN (0, 1) OR progress IS NULL) ORDER BY create_at LIMIT 1000) old)
+
+-- purge_recoveries --
+-- Old ended recoveries that keep no host disabled.
+SELECT id FROM recovery WHERE due_at IS NULL AND finished_at < :before
+  AND NOT EXISTS (SELECT 1 FROM host_disable d WHERE d.recovery_id = recovery.id) LIMIT 500
+
+-- purge_events --
+-- Their journal.
+DELETE FROM recovery_event WHERE recovery_id IN :ids
+
+-- purge_instances --
+-- Their instances.
+DELETE FROM vm_list WHERE recovery_id IN :ids
+
+-- purge_recovery --
+-- And themselves.
+DELETE FROM recovery WHERE id IN :ids AND due_at IS NULL
+
+-- purge_old_instances --
+-- Instances of 2015, which belong to no recovery.
+DELETE FROM vm_list WHERE recovery_id IS NULL AND create_at < :at
+
+-- purge_evidence --
+-- Evidence too old to count; every host keeps the newest of each kind.
+DELETE FROM host_evidence WHERE received_at < :before AND id NOT IN (SELECT id FROM (SELECT MAX(id) AS id FROM host_evidence
+    GROUP BY hostname, kind) newest)
+
+-- expire_reports --
+-- Recoveries nobody has begun that are older than notification_expiration_sec.
+SELECT * FROM recovery WHERE due_at IS NOT NULL AND status = 'new' AND created_at < :before
+
+-- instance_retry --
+-- The same request was sent once more.
+UPDATE vm_list SET retry_cnt = retry_cnt + 1 WHERE id = :id
+
+-- instance_name --
+-- The name of the instance of an instance recovery, once known.
+UPDATE vm_list SET name = :name WHERE recovery_id = :recovery_id
+
+-- instance_was --
+-- What is remembered of an instance from before.
+UPDATE vm_list SET was = :was WHERE id = :id

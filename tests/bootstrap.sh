@@ -1,0 +1,115 @@
+#!/bin/sh
+# Makes what `make` needs and this machine lacks. Called by the Makefile; each verb may be repeated.
+#
+#   bootstrap.sh venv run    the virtual environment .venv with what the programs need
+#   bootstrap.sh venv test   the same and what the tests and checks need
+#   bootstrap.sh mariadb     MariaDB's server programs; no server is set up or started
+#
+# Debian packages are installed when run as root and named otherwise.
+set -eu
+cd "$(dirname "$0")/.."
+
+PYTHON=${PYTHON:-python3}
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+
+say() { echo "-- $*"; }
+
+stop() {
+    echo "-- $*" >&2
+    exit 1
+}
+
+is_root() { [ "$(id -u)" = 0 ]; }
+
+# apt PACKAGE...: install, quietly unless it fails; fetch the package lists only if that is why it failed.
+apt() {
+    log=$(mktemp)
+    say "installing with apt-get: $* (can take a minute)"
+    if apt_get install "$@" >"$log" 2>&1; then
+        rm -f "$log"
+        return
+    fi
+    say "not installed yet; fetching the package lists (apt-get update) and trying once more"
+    if apt_get update >"$log" 2>&1 && apt_get install "$@" >>"$log" 2>&1; then
+        rm -f "$log"
+        return
+    fi
+    cat "$log" >&2
+    rm -f "$log"
+    stop "apt-get could not install $*; its output is above"
+}
+
+apt_get() {
+    verb=$1
+    shift
+    if [ "$verb" = install ]; then
+        # --no-remove: a MySQL that is in the way stays, and this fails.
+        set -- -y --no-remove --no-install-recommends "$@"
+    fi
+    apt-get -q -o DPkg::Lock::Timeout=120 "$verb" "$@" </dev/null
+}
+
+need_python() {
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+        stop "$PYTHON is missing or older than 3.10; name a newer one: make PYTHON=python3.12 ..."
+    "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null && return
+    is_root && command -v apt-get >/dev/null ||
+        stop "$PYTHON can't make a virtual environment; as root: apt-get install python3-venv"
+    apt python3-venv
+    "$PYTHON" -c 'import ensurepip, venv' ||
+        stop "$PYTHON still can't make a virtual environment; it is not the python3 of this distribution"
+}
+
+# venv run|test: an environment that no longer works (its Python went away) is made anew.
+venv() {
+    case $1 in
+        run) packages=. ;;
+        test) packages='.[test]' ;;
+    esac
+    if [ -e .venv ] && [ ! -w .venv ]; then
+        stop ".venv belongs to another user; as that user: make clean"
+    fi
+    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        need_python
+        say "making the virtual environment .venv"
+        "$PYTHON" -m venv --clear .venv
+    fi
+    say "installing Python packages into .venv ($1; can take a minute)"
+    .venv/bin/python -m pip install --quiet --editable "$packages"
+    say ".venv is ready"
+}
+
+have_mariadb() {
+    PATH=$PATH:/usr/sbin:/usr/local/sbin
+    command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null &&
+        command -v my_print_defaults >/dev/null
+}
+
+# The -core packages hold the programs alone: no service, no account and no data directory come with them,
+# so nothing is started on this machine. Some releases have the version in the names.
+mariadb_packages() {
+    apt-cache search --names-only '^mariadb-(server|client)-core(-[0-9.]+)?$' | cut -d ' ' -f 1
+}
+
+mariadb() {
+    have_mariadb && return
+    if ! is_root || ! command -v apt-get >/dev/null; then
+        say "MariaDB's server programs are missing, so what needs them is left out;" \
+            "as root: apt-get install mariadb-server"
+        return
+    fi
+    if [ -z "$(mariadb_packages)" ]; then
+        say "fetching the package lists (apt-get update)"
+        apt_get update >/dev/null
+    fi
+    # Unquoted: one word per package.
+    # shellcheck disable=SC2046
+    apt $(mariadb_packages)
+    have_mariadb || stop "MariaDB's server programs are still missing; try: apt-get install mariadb-server"
+}
+
+case "$*" in
+    'venv run' | 'venv test' | mariadb) "$@" ;;
+    *) stop "usage: bootstrap.sh venv run | venv test | mariadb" ;;
+esac
