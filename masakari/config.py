@@ -48,7 +48,7 @@ class Wsgi(Section):
     server_host: str = option("0.0.0.0", Text(r"\S+", "an address"), "Address to listen on.")
     server_port: int = option(15868, Integer(0, 65535), "Port to listen on; 0 takes a free one.")
     threads: int = option(
-        32, Integer(1, 512), "Callbacks handled at the same time; those waiting together share a commit."
+        72, Integer(1, 512), "Callbacks handled at the same time; those waiting together share a commit."
     )
     max_connections: int = option(500, Integer(1, 10000), "Open connections at most; further ones wait to be accepted.")
     request_timeout_s: int = option(

@@ -7,53 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
 
 from masakari import evacuation, store
-from masakari.common.errors import MaybeSent, NotFound, Rejected, Unavailable
+from masakari.common.errors import MaybeSent, Rejected, Unavailable
 from masakari.database import Tx
 from masakari.evacuation import Move
-from masakari.host_look import Look, judge, rebooted
-from masakari.host_recovery import cancelled, changed_by_hand, spare_back, unknown_to_nova
+from masakari.host_look import Look, cancelled, judge, rebooted, unknown_to_nova
+from masakari.host_recovery import changed_by_hand
+from masakari.host_spare import spare_back
+from masakari.host_view import View, find_elsewhere, read_view
 from masakari.model import NOTHING_THERE, Instance
-from masakari.nova import Migration, Server, Service
+from masakari.nova import Server
 from masakari.recovery import Effect, Outcome, Visit, advance, end, hold, wait
 
 LOOK_AGAIN_S = 10.0
 POLL_LEAST_S = 0.1
 POLL_MOST_S = 2.0
 LOCAL_DISK = "local disk"
-
-
-@dataclass(slots=True)
-class View:
-    """What Nova shows at one visit: the failed host's servers, their evacuations, and where the others are now."""
-
-    service: Service | None
-    here: dict[str, Server]
-    migrations: dict[str, list[Migration]]
-    elsewhere: dict[str, Server] = field(default_factory=dict)
-
-    def server(self, uuid: str) -> Server | None:
-        """The server's own record, wherever it is."""
-        return self.here.get(uuid) or self.elsewhere.get(uuid)
-
-
-def read_view(visit: Visit) -> View:
-    """Service, servers and evacuations of the failed host, asked for at once."""
-    nova, host = visit.world.nova, visit.recovery.hostname
-    service, servers, migrations = visit.together(
-        [lambda: nova.service(host), lambda: nova.servers(host), lambda: nova.evacuations(source=host)]
-    )
-    return View(service, {server.id: server for server in servers}, _by_instance(migrations))
-
-
-def _by_instance(migrations: Sequence[Migration]) -> dict[str, list[Migration]]:
-    found: dict[str, list[Migration]] = {}
-    for migration in migrations:
-        found.setdefault(migration.instance_uuid, []).append(migration)
-    return found
 
 
 def list_instances(visit: Visit) -> Outcome:
@@ -143,7 +113,7 @@ def evacuate(visit: Visit) -> Outcome:
     view = read_view(visit)
     rows = visit.world.db.transaction(lambda tx: store.instances(tx, recovery.id))
     open_rows = [row for row in rows if row.open]
-    _find_elsewhere(visit, view, open_rows)
+    find_elsewhere(visit, view, open_rows)
     seen = judge(visit, view.service)
     moves = _moves(visit, view, open_rows)
     effects = _settle(visit, open_rows, moves)
@@ -153,6 +123,7 @@ def evacuate(visit: Visit) -> Outcome:
     other = _other_target(visit, moves) if blocked is None else ""
     if other:
         return advance("reserve", other, effects=effects, data={"spare_wanted": True})
+    assert blocked is not None or seen.verdict.valid, "rule 1: no evacuation is requested without proof"
     if blocked is None or in_flight:
         allowed = asks if blocked is None else [row for row in asks if moves[row.uuid].verb == "put_back"]
         sent, sent_effects = _send(visit, view, allowed, moves, len(in_flight))
@@ -173,25 +144,6 @@ def evacuate(visit: Visit) -> Outcome:
     if any(moves[row.uuid].verb in ("follow", "again") for row in open_rows):
         return wait(_poll_s(visit, len(rows)), _progress(rows, moves), effects=effects)
     return advance("finish", _progress(rows, moves), effects=effects)
-
-
-def _find_elsewhere(visit: Visit, view: View, rows: Sequence[Instance]) -> None:
-    """Where the instances are that Nova no longer books on the failed host: few list calls, then one by one."""
-    nova = visit.world.nova
-    missing = [row for row in rows if row.uuid not in view.here]
-    targets = {row.action_target for row in missing if row.action_target}
-    targets |= {
-        m.dest for row in missing for m in view.migrations.get(row.uuid, [])[-1:] if m.dest and not row.action_target
-    }
-    if missing and targets:
-        for servers in visit.together([partial(nova.servers, host) for host in sorted(targets)]):
-            view.elsewhere.update({server.id: server for server in servers})
-    for row in missing:
-        if row.uuid not in view.elsewhere:
-            try:
-                view.elsewhere[row.uuid] = nova.server(row.uuid)
-            except NotFound:
-                continue
 
 
 def _moves(visit: Visit, view: View, rows: Sequence[Instance]) -> dict[str, Move]:

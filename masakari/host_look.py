@@ -10,7 +10,7 @@ from masakari.common.errors import MaybeSent, Rejected
 from masakari.database import Tx
 from masakari.model import Evidence, Recovery
 from masakari.nova import Service
-from masakari.recovery import Visit, World
+from masakari.recovery import Outcome, Visit, World, advance, end
 
 ABSORB_S = 10.0
 """How long after an unfinished write of ours Nova's updated_at may still be our own doing: one read timeout."""
@@ -73,6 +73,23 @@ def rebooted(recovery: Recovery, known: hosts.Known) -> bool:
     """Whether the host has told of another boot than the one that failed."""
     failed_boot = recovery.data.get("boot_id")
     return bool(failed_boot and known.boot_id and known.boot_id != failed_boot)
+
+
+def cancelled(visit: Visit) -> Outcome:
+    """The operator's word: nothing new is requested; what is in flight is followed, our own disable is undone."""
+    recovery = visit.recovery
+    if requested(recovery) and recovery.step in ("reserve", "enable_target", "list"):
+        return advance("evacuate", "cancelled: following what is in flight")
+    by = recovery.cancel_by
+    return advance("undo", f"cancelled by {by}", data={"end": ["cancelled", f"cancelled by {by}"]})
+
+
+def reboot_proven(recovery: Recovery, known: hosts.Known, window_s: float) -> bool:
+    """Whether the host is known to have been off in between, so that no guest of the failed boot can be running.
+
+    A boot id alone may be news of a reboot long ago, and the host healthy all the time.
+    """
+    return any(proof_.at > recovery.created_at - window_s for proof_ in known.proofs)
 
 
 def _down_since(recovery: Recovery, service: Service | None, now: float) -> float | None:
@@ -154,3 +171,16 @@ def _baseline(tx: Tx, visit: Visit, service: Service) -> float:
     seen = _nova_life(known, service, visit.world.settings.safety.clock_tolerance_s)
     stored = max((sign.at for sign in known.life if sign.kind == "nova"), default=0.0)
     return max(stored, seen[0].at if seen else 0.0)
+
+
+def disable_reason(visit: Visit) -> str:
+    """What an operator reads in `openstack compute service list`."""
+    return f"masakari recovery {visit.recovery.id}: {visit.recovery.kind} failure"
+
+
+def unknown_to_nova(visit: Visit) -> Outcome:
+    """Rule 2: a host that Nova doesn't know is a failure, never a success with no instances."""
+    host = visit.recovery.hostname
+    near = [s.host for s in visit.world.nova.services() if s.host.split(".")[0].lower() == host.split(".")[0].lower()]
+    hint = f"; Nova knows {', '.join(near)}: the monitors must report that name" if near else ""
+    return end("failed", f"Nova knows no nova-compute on {host}{hint}")

@@ -1,7 +1,7 @@
-"""A host failed: from its report to a host that Nova knows is down, with a spare chosen. Then evacuation.py takes over.
+"""A host failed: from its report to a host that Nova knows is down. Safety rules 1, 2 and 6 are kept here.
 
-admit -> prove -> isolate -> reserve -> list -> evacuate -> finish, with undo for what proves false and in_place for a host
-that has booted again. Safety rules 1, 2, 5 and 6 are kept here.
+admit -> prove -> isolate here, reserve in host_spare, list -> evacuate -> finish in host_evacuation, with undo in host_undo
+for what proves false and in_place for a host that has booted again.
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from masakari import hosts
-from masakari.common.errors import LeaseLost, MaybeSent, Rejected, Unavailable
+from masakari.common.errors import Rejected, Unavailable
 from masakari.database import Tx
-from masakari.host_look import Look, look, rebooted, requested, write_service
+from masakari.host_look import Look, cancelled, disable_reason, look, rebooted, unknown_to_nova, write_service
+from masakari.host_undo import undo_disable
 from masakari.nova import Service
 from masakari.recovery import Effect, Outcome, Visit, advance, end, hold, log, wait
 
 LOOK_AGAIN_S = 10.0
-SPARE_FRESH_S = 75.0
-"""A spare's nova-compute reports every 10 s; Nova itself calls it down after 60."""
-
-UP_WAIT_S = 120.0
 
 
 def admit(visit: Visit) -> Outcome:
@@ -29,13 +26,13 @@ def admit(visit: Visit) -> Outcome:
     if recovery.cancel_by:
         return cancelled(visit)
     if recovery.released:
-        return advance("prove", "released by an operator")
+        return advance("prove", "released")
     seen = look(visit)
     if recovery.hold == "many" and seen.verdict.valid and not visit.world.settings.safety.hold_proven:
         return advance("prove", f"proven: {seen.verdict.reason}")
     undone = undo_disable(visit, seen)
     if isinstance(undone, Outcome):
-        return undone
+        return replace(undone, status="held", hold="many", reason=recovery.reason)
     return hold(recovery.hold or "many", recovery.reason, seconds=60.0, effects=undone)
 
 
@@ -48,6 +45,10 @@ def prove(visit: Visit) -> Outcome:
     if seen.service is None:
         return unknown_to_nova(visit)
     remembered = {"nova_down_since": seen.down_since}
+    if rebooted(recovery, seen.known) and visit.world.observing:
+        return end(
+            "ignored", f"observe mode: would start what was active on {recovery.hostname}, which has booted again"
+        )
     if rebooted(recovery, seen.known):
         return advance("in_place", "the host has booted again: its guests of the old boot are gone", data=remembered)
     if seen.verdict.valid:
@@ -165,19 +166,6 @@ def _disable_beside(visit: Visit, seen: Look) -> None:
     world.pool.later(ask)
 
 
-def disable_reason(visit: Visit) -> str:
-    """What an operator reads in `openstack compute service list`."""
-    return f"masakari recovery {visit.recovery.id}: {visit.recovery.kind} failure"
-
-
-def unknown_to_nova(visit: Visit) -> Outcome:
-    """Rule 2: a host that Nova doesn't know is a failure, never a success with no instances."""
-    host = visit.recovery.hostname
-    near = [s.host for s in visit.world.nova.services() if s.host.split(".")[0].lower() == host.split(".")[0].lower()]
-    hint = f"; Nova knows {', '.join(near)}: the monitors must report that name" if near else ""
-    return end("failed", f"Nova knows no nova-compute on {host}{hint}")
-
-
 def isolate(visit: Visit) -> Outcome:
     """Tell Nova what is proven: the host is down, and nothing new goes there."""
     recovery, world = visit.recovery, visit.world
@@ -236,198 +224,3 @@ def changed_by_hand(visit: Visit, service: Service) -> Outcome | None:
             seconds=LOOK_AGAIN_S,
         )
     return None
-
-
-def reserve(visit: Visit) -> Outcome:
-    """Choose where the instances go: a spare of the segment, or Nova's scheduler, by the recovery method."""
-    recovery, world = visit.recovery, visit.world
-    if recovery.cancel_by:
-        return cancelled(visit)
-    default = world.settings.recover_starter.recovery_method
-    method = recovery.data.get("method") or world.db.transaction(
-        lambda tx: hosts.recovery_method(tx, recovery.cluster_port, default)
-    )
-    if method == "auto" or (method == "auto_priority" and not recovery.data.get("spare_wanted")):
-        return advance("list", f"recovery method {method}: Nova's scheduler chooses", data={"method": method})
-    refused: list[str] = []
-    services = {service.host: service for service in world.nova.services()}
-    for spare in world.db.transaction(lambda tx: hosts.free_spares(tx, recovery.cluster_port)):
-        objection = _objection(visit, spare["hostname"], services.get(spare["hostname"]))
-        if objection:
-            refused.append(f"{spare['hostname']}: {objection}")
-            continue
-        return _take(visit, spare["id"], services[spare["hostname"]], method)
-    if method == "rh_priority":
-        return advance(
-            "list", _no_spare(recovery.cluster_port, refused) + "; Nova's scheduler chooses", data={"method": method}
-        )
-    if recovery.data.get("first_sent_at"):
-        return hold(
-            "no_spare", _no_spare(recovery.cluster_port, refused) + "; the spare in use was lost", seconds=LOOK_AGAIN_S
-        )
-    return end(
-        "failed",
-        _no_spare(recovery.cluster_port, refused)
-        + f". The host is isolated; add a spare, then: recovery_manage.py retry {recovery.id}",
-    )
-
-
-def _no_spare(cluster_port: str, refused: list[str]) -> str:
-    told = f" ({'; '.join(refused)})" if refused else ""
-    return f"no reserved host left in {cluster_port or 'this segment'}{told}"
-
-
-def _objection(visit: Visit, hostname: str, service: Service | None) -> str:
-    """Rule 5: why this spare can't be used now; empty when it can."""
-    recovery, world = visit.recovery, visit.world
-    if hostname == recovery.hostname:
-        return "it is the failed host itself"
-    if service is None:
-        return "Nova doesn't know it"
-    if not service.up or service.forced_down:
-        return "its nova-compute is down"
-    age = visit.now - (service.updated_at or 0.0)
-    if age > SPARE_FRESH_S + world.settings.safety.clock_tolerance_s:
-        return f"its nova-compute reported {age:.0f} s ago"
-    safety = world.settings.safety
-    return world.db.transaction(
-        lambda tx: hosts.spare_objection(tx, hostname, visit.now, safety.failure_window_s, safety.clock_tolerance_s)
-    )
-
-
-def _take(visit: Visit, spare_id: int, service: Service, method: str) -> Outcome:
-    """Allocate the spare in the transaction that records the choice; enable it next, if it was kept disabled."""
-    recovery, now = visit.recovery, visit.now
-    safety = visit.world.settings.safety
-
-    def take(tx: Tx) -> None:
-        taken = not hosts.spare_objection(
-            tx, service.host, now, safety.failure_window_s, safety.clock_tolerance_s
-        ) and hosts.take_spare(tx, spare_id, recovery.id, now)
-        if not taken:
-            raise LeaseLost(f"spare {service.host} went elsewhere")
-
-    visit.note("decision", f"reserved host {service.host}", "oldest usable spare of the segment")
-    return advance(
-        "enable_target",
-        f"reserved host {service.host}",
-        effects=[take],
-        target=service.host,
-        data={"method": method, "spare_enabled": service.enabled, "spare_reason": service.disabled_reason},
-    )
-
-
-def enable_target(visit: Visit) -> Outcome:
-    """A spare that was kept disabled is enabled for the purpose."""
-    recovery, nova = visit.recovery, visit.world.nova
-    if recovery.cancel_by:
-        return cancelled(visit)
-    assert recovery.target is not None
-    service = nova.service(recovery.target)
-    if service is None or not service.up:
-        return _drop_target(visit, f"reserved host {recovery.target} went down before it was used")
-    if not service.enabled:
-        if recovery.data.get("spare_enabled"):
-            return hold(
-                "changed",
-                f"changed by hand: somebody disabled the reserved host {recovery.target}; enable it to go on",
-                seconds=LOOK_AGAIN_S,
-            )
-        visit.act("enable the reserved host", lambda: nova.enable(service), reason=recovery.target)
-        return wait(0.1, f"waiting for Nova to show {recovery.target} enabled")
-    return advance("list", f"reserved host {recovery.target} is up and enabled")
-
-
-def _drop_target(visit: Visit, reason: str) -> Outcome:
-    """The spare failed us: choose another. It does not come back to the list by itself."""
-    visit.note("decision", "another reserved host", reason)
-    return replace(advance("reserve", reason), target="")
-
-
-def cancelled(visit: Visit) -> Outcome:
-    """The operator's word: undo our own disable, unless something was requested already."""
-    by = visit.recovery.cancel_by
-    return advance("undo", f"cancelled by {by}", data={"end": ["cancelled", f"cancelled by {by}"]})
-
-
-def undo(visit: Visit) -> Outcome:
-    """Take back our own disable and give the spare back, then end as was decided."""
-    recovery = visit.recovery
-    status, reason = recovery.data.get("end") or ("cancelled", "")
-    if requested(recovery):
-        return end(
-            status,
-            f"{reason}; the host stays disabled and forced down: recovery_manage.py return --host {recovery.hostname}",
-        )
-    seen = look(visit)
-    spare = spare_back(visit)
-    if isinstance(spare, Outcome):
-        return spare
-    undone = undo_disable(visit, seen)
-    if isinstance(undone, Outcome):
-        return undone
-    return end(status, reason, effects=[*undone, *spare])
-
-
-def undo_disable(visit: Visit, seen: Look, for_recovery: int | None = None) -> Outcome | list[Effect]:
-    """Clear this recovery's wish; the last one to clear enables, if it was enabled before us (never a host that reads down).
-
-    `for_recovery`: clear the wish of an ended one instead. Returns what to wait for, or the effects that clear the wish.
-    """
-    recovery, world, service = visit.recovery, visit.world, seen.service
-    wisher = for_recovery or recovery.id
-    mine = next((d for d in seen.disables if d.recovery_id == wisher), None)
-    if mine is None or service is None:
-        return []
-    clear: list[Effect] = [lambda tx: tx.execute("disable_clear", hostname=recovery.hostname, recovery_id=wisher)]
-    others = [d for d in seen.disables if d.recovery_id != wisher]
-    if others or not mine.was_enabled or service.enabled:
-        return clear
-    if not mine.seen and visit.now - seen.known.own_write_open_at < world.settings.safety.action_settle_s:
-        return wait(1.0, "waiting for our own disable to show before it is taken back")
-    if (
-        service.disabled_reason
-        and service.disabled_reason != mine.reason
-        and not service.disabled_reason.startswith("masakari ")
-    ):
-        visit.note("decision", "left disabled", f"somebody else disabled it meanwhile: {service.disabled_reason}")
-        return clear
-    if service.forced_down:
-        after = write_service(
-            visit, "take back the forced-down", service, lambda: world.nova.force_down(service, False)
-        )
-        return wait(0.5, f"waiting for nova-compute of {recovery.hostname} to read up" if not after.up else "enabling")
-    if not service.up:
-        if visit.now - recovery.step_at < UP_WAIT_S:
-            return wait(5.0, f"waiting for nova-compute of {recovery.hostname} to read up before it is enabled")
-        visit.note(
-            "decision", "left disabled", f"{recovery.hostname} reads down; when it is back: recovery_manage.py return"
-        )
-        return []
-    write_service(
-        visit,
-        "enable nova-compute",
-        service,
-        lambda: world.nova.enable(service),
-        reason="our own disable is taken back",
-    )
-    return wait(0.1, "waiting for Nova to show it enabled")
-
-
-def spare_back(visit: Visit) -> Outcome | list[Effect]:
-    """A spare that served nobody is disabled again if it was, and goes back to the list."""
-    recovery, world, target = visit.recovery, visit.world, visit.recovery.target
-    if not target:
-        return []
-    if recovery.data.get("spare_enabled") is False:
-        service = world.nova.service(target)
-        if service is not None and service.enabled:
-            reason = recovery.data.get("spare_reason") or "reserved host"
-            try:
-                visit.act(
-                    "disable the unused reserved host again", lambda: world.nova.disable(service, reason), reason=target
-                )
-            except MaybeSent:
-                return wait(1.0, f"waiting for Nova to show {target} disabled again")
-    now = visit.now
-    return [lambda tx: hosts.give_back_spare(tx, target, recovery.id, now)]

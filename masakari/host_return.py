@@ -10,8 +10,7 @@ from functools import partial
 
 from masakari import evacuation, store
 from masakari.common.errors import MaybeSent, NotFound, Rejected
-from masakari.host_look import look, write_service
-from masakari.host_recovery import unknown_to_nova
+from masakari.host_look import look, unknown_to_nova, write_service
 from masakari.model import Instance
 from masakari.recovery import Outcome, Table, Visit, advance, end, hold, wait
 
@@ -48,9 +47,19 @@ def check(visit: Visit) -> Outcome:
     return advance("unforce", "nothing is unfinished")
 
 
+def _failed_again(visit: Visit) -> Outcome | None:
+    """The host was reported down while it was on its way back: its new recovery has the word."""
+    host = visit.recovery.hostname
+    again = visit.world.db.read(lambda tx: store.active(tx, [f"host:{host}"])).get(f"host:{host}")
+    return end("failed", f"{host} was reported down again: see recovery {again.id}") if again else None
+
+
 def unforce(visit: Visit) -> Outcome:
     """Take back the forced-down. Nova refuses while its nova-compute has not restarted since the evacuations."""
     world, host = visit.world, visit.recovery.hostname
+    again = _failed_again(visit)
+    if again:
+        return again
     seen = look(visit)
     if seen.service is None:
         return unknown_to_nova(visit)
@@ -73,6 +82,9 @@ def wait_up(visit: Visit) -> Outcome:
     recovery = visit.recovery
     if recovery.cancel_by:
         return end("cancelled", f"cancelled by {recovery.cancel_by}")
+    again = _failed_again(visit)
+    if again:
+        return again
     service = visit.world.nova.service(recovery.hostname)
     if service is None:
         return unknown_to_nova(visit)
@@ -86,6 +98,9 @@ def wait_up(visit: Visit) -> Outcome:
 def enable(visit: Visit) -> Outcome:
     """Enable, and forget every wish for its disable."""
     recovery, world = visit.recovery, visit.world
+    again = _failed_again(visit)
+    if again:
+        return again
     seen = look(visit)
     if seen.service is None:
         return unknown_to_nova(visit)

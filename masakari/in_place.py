@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from masakari import evacuation, store
+from masakari import evacuation, hosts, store
 from masakari.common.errors import MaybeSent, NotFound, Rejected
 from masakari.database import Tx
 from masakari.evacuation import Move
-from masakari.host_look import look
-from masakari.host_recovery import cancelled, undo_disable, unknown_to_nova
+from masakari.host_look import cancelled, look, reboot_proven, unknown_to_nova
+from masakari.host_undo import undo_disable
 from masakari.model import Instance
 from masakari.nova import Server
 from masakari.recovery import Effect, Outcome, Visit, advance, hold, wait
@@ -18,10 +19,26 @@ MAX_TRIES = 3
 LOOK_AGAIN_S = 10.0
 
 
-def next_move(
-    row: Instance, server: Server | None, failed_host: str, now: float, settle_s: float, timeout_s: float
-) -> Move:
-    """Pure: stop, then start, what was active and is still booked on the host."""
+POWER_SYNC_S = 660.0
+"""Nova compares its power states with the hypervisor every 600 s; then a guest that is gone reads stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a move depends on. `off_proven`: no guest of the failed boot can be running; seconds elsewhere."""
+
+    off_proven: bool
+    up_for_s: float = 0.0
+    settle_s: float = 15.0
+    timeout_s: float = 30.0
+
+
+def next_move(row: Instance, server: Server | None, failed_host: str, now: float, rules: Rules) -> Move:
+    """Pure: stop, then start, what was active and is still booked on the host.
+
+    Without proof that the host was off, a guest that Nova shows as running is left alone: only what Nova itself finds
+    stopped is started.
+    """
     if server is None:
         return Move("skip", "deleted meanwhile")
     if server.host != failed_host:
@@ -31,14 +48,18 @@ def next_move(
     age = now - row.action_at if row.action in ("stop", "start") else 0.0
     if row.action == "start" and server.vm_state == "active" and server.task_state is None:
         return Move("done", f"started in place on {failed_host}", host=failed_host)
-    if age > timeout_s or row.retry_cnt >= MAX_TRIES:
+    if age > rules.timeout_s or row.retry_cnt >= MAX_TRIES:
         return Move("fail", f"still {server.status} after {row.action}: start it by hand")
     if server.task_state is not None:
         return Move("follow", f"{server.task_state}")
-    if row.action in ("stop", "start") and age < settle_s and row.action_answer != "accepted":
+    if row.action in ("stop", "start") and age < rules.settle_s and row.action_answer != "accepted":
         return Move("follow", f"{row.action} sent, not yet to be seen")
     if server.vm_state == "stopped":
         return Move("ask", "its guest ended with the old boot", "start")
+    if server.vm_state == "active" and not rules.off_proven:
+        if rules.up_for_s < POWER_SYNC_S:
+            return Move("follow", "reads active: waiting for Nova's own comparison of power states")
+        return Move("done", f"still reads active on {failed_host}: its host was not proven off", host=failed_host)
     if server.vm_state in ("active", "error"):
         return Move("ask", "its guest ended with the old boot", "stop")
     return Move("fail", f"{server.vm_state}: start it by hand")
@@ -64,7 +85,7 @@ def in_place(visit: Visit) -> Outcome:
     fresh = [server for server in servers.values() if server.id not in {row.uuid for row in rows}]
     if fresh and not recovery.data.get("in_place_listed"):
         return wait(0.0, "instances listed", data={"in_place_listed": True}, effects=[*undone, _rows_for(visit, fresh)])
-    return _go_on(visit, [row for row in rows if row.open], servers, undone)
+    return _go_on(visit, seen.known, [row for row in rows if row.open], servers, undone)
 
 
 def _rows_for(visit: Visit, servers: Sequence[Server]) -> Effect:
@@ -93,16 +114,22 @@ def _rows_for(visit: Visit, servers: Sequence[Server]) -> Effect:
     return write
 
 
-def _go_on(visit: Visit, rows: Sequence[Instance], servers: dict[str, Server], effects: list[Effect]) -> Outcome:
+def _go_on(
+    visit: Visit, known: hosts.Known, rows: Sequence[Instance], servers: dict[str, Server], effects: list[Effect]
+) -> Outcome:
     """One visit over all instances: at most one request each."""
-    settings = visit.world.settings
+    settings, recovery, now = visit.world.settings, visit.recovery, visit.now
     starter = settings.recover_starter
-    timeout_s = starter.api_check_interval * starter.api_check_max_cnt
-    now = visit.now
+    rules = Rules(
+        off_proven=reboot_proven(recovery, known, settings.safety.failure_window_s),
+        up_for_s=now - recovery.data.get("up_since", now),
+        settle_s=settings.safety.action_settle_s,
+        timeout_s=starter.api_check_interval * starter.api_check_max_cnt,
+    )
     following = 0
     for row in rows:
         server = servers.get(row.uuid) or _elsewhere(visit, row.uuid)
-        move = next_move(row, server, visit.recovery.hostname, now, settings.safety.action_settle_s, timeout_s)
+        move = next_move(row, server, recovery.hostname, now, rules)
         if move.verb == "ask":
             effects.append(_ask(visit, row, move))
         elif move.verb != "follow":
@@ -110,7 +137,8 @@ def _go_on(visit: Visit, rows: Sequence[Instance], servers: dict[str, Server], e
             continue
         following += 1
     if following:
-        return wait(1.0, f"{following} instances to start in place", effects=effects)
+        remembered = {"up_since": recovery.data.get("up_since", now)}
+        return wait(1.0, f"{following} instances to start in place", data=remembered, effects=effects)
     return advance("finish", "instances started in place", effects=effects)
 
 

@@ -74,12 +74,12 @@ def look(visit: Visit) -> Outcome:
         )
     except NotFound:
         return end("ignored", "Nova no longer knows it")
-    held = host_held(visit, service)
-    if held:
-        return held
     reason = untrue(server, recovery, actions, recovery.data.get("failed_at") or recovery.created_at)
     if reason:
         return end("ignored", reason)
+    held = host_held(visit, service)
+    if held:
+        return held
     if server.vm_state not in ("active", "stopped", "error"):
         return end("failed", f"{server.vm_state}: Nova can't stop and start it from there; do it by hand")
     starter = visit.world.settings.recover_starter

@@ -182,7 +182,11 @@ def accept(tx: Tx, items: list[Item], context: intake_host.Context) -> list[Rece
 
 def _seen(item: Item) -> tuple[str, str, str | None]:
     report = item.notification
-    return (report.hostname, report.cluster_port, report.boot_id if item.self_report and report.boot_id else None)
+    return (
+        report.hostname,
+        report.cluster_port,
+        report.boot_id if item.self_report and item.trusted and report.boot_id else None,
+    )
 
 
 def _file(tx: Tx, items: list[Item], context: intake_host.Context) -> dict[str, Filing]:

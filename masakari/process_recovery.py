@@ -6,8 +6,8 @@ When the monitor tells that the process runs again, our own disable is taken bac
 from __future__ import annotations
 
 from masakari import hosts, store
-from masakari.host_look import look, write_service
-from masakari.host_recovery import disable_reason, undo_disable, unknown_to_nova
+from masakari.host_look import disable_reason, look, unknown_to_nova, write_service
+from masakari.host_undo import undo_disable
 from masakari.recovery import Outcome, Table, Visit, end, hold, wait
 
 UNDO_MOST = 3

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from masakari import store
 from masakari.common.clock import Clock
-from masakari.common.errors import LeaseLost, MaybeSent, Rejected, Unavailable
+from masakari.common.errors import LeaseLost, MaybeSent, ObserveOnly, Rejected, Unavailable
 from masakari.config import Settings
 from masakari.database import Database, Tx
 from masakari.model import FINAL, Recovery
@@ -142,7 +142,8 @@ class Visit:
 
         Raises LeaseLost when the claim is gone.
         """
-        assert not self.world.observing, "observe mode writes nothing to Nova"
+        if self.world.observing:
+            raise ObserveOnly(f"would {what[0][0]}")
         events = [Event("intent", name, reason, uuid, None, self.now) for name, uuid, reason in what]
         before = self.world.clock.monotonic()
         lease_s = self.world.settings.recover_starter.lease_s
@@ -226,6 +227,8 @@ def run_once(
         outcome = wait(pause, f"waiting: {error}", failing=True)
     except Rejected as error:
         outcome = hold("refused", f"Nova refuses: {error}; mend it, or cancel", seconds=REFUSED_RETRY_S)
+    except ObserveOnly as error:
+        outcome = hold("observe", f"observe mode: {error}; nothing is written to Nova", seconds=REFUSED_RETRY_S)
     except LeaseLost:
         raise
     except Exception as error:  # the one broad handler of the worker: a bug must not lose the recovery
@@ -255,7 +258,7 @@ def _store(world: World, visit: Visit, outcome: Outcome) -> Recovery:
         hold=outcome.hold,
         reason=(outcome.reason or recovery.reason)[:1000],
         data={**recovery.data, **outcome.data},
-        target=outcome.target or recovery.target,
+        target=recovery.target if outcome.target is None else outcome.target or None,
         tries=recovery.tries + 1 if outcome.failing else 0,
         step_at=visit.now if outcome.step else recovery.step_at,
     )

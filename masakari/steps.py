@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from masakari import host_evacuation, host_recovery, host_return, in_place, instance_recovery, process_recovery
+from masakari import (
+    host_evacuation,
+    host_recovery,
+    host_return,
+    host_spare,
+    host_undo,
+    in_place,
+    instance_recovery,
+    process_recovery,
+)
 from masakari.recovery import Table
 
 HOST: Table = {
     "admit": (host_recovery.admit, frozenset({"prove", "undo"})),
     "prove": (host_recovery.prove, frozenset({"isolate", "undo", "in_place", "list"})),
     "isolate": (host_recovery.isolate, frozenset({"reserve", "prove", "undo"})),
-    "reserve": (host_recovery.reserve, frozenset({"enable_target", "list", "undo"})),
-    "enable_target": (host_recovery.enable_target, frozenset({"list", "reserve", "undo"})),
+    "reserve": (host_spare.reserve, frozenset({"enable_target", "list", "evacuate", "undo"})),
+    "enable_target": (host_spare.enable_target, frozenset({"list", "reserve", "evacuate", "undo"})),
     "list": (host_evacuation.list_instances, frozenset({"evacuate", "undo"})),
     "evacuate": (host_evacuation.evacuate, frozenset({"finish", "reserve", "in_place", "undo"})),
     "finish": (host_evacuation.finish, frozenset({"evacuate"})),
     "in_place": (in_place.in_place, frozenset({"finish", "undo"})),
-    "undo": (host_recovery.undo, frozenset()),
+    "undo": (host_undo.undo, frozenset()),
 }
 
 TABLES: dict[str, Table] = {

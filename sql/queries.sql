@@ -25,7 +25,8 @@ UPDATE recovery SET data = :data WHERE id = :id
 
 -- recovery_save --
 -- Store what a step returned; a report that joined meanwhile keeps the recovery due at once.
-UPDATE recovery SET status = :status, step = :step, hold = :hold, reason = :reason, data = :data, target = :target,
+UPDATE recovery SET told_at = CASE WHEN :hold IS NOT NULL AND (hold IS NULL OR hold <> :hold) THEN NULL ELSE told_at END,
+    status = :status, step = :step, hold = :hold, reason = :reason, data = :data, target = :target,
     tries = :tries, step_at = :step_at, updated_at = :now, finished_at = :finished_at, beat = beat + 1,
     active_key = CASE WHEN :final = 1 THEN NULL ELSE active_key END,
     due_at = CASE WHEN :final = 1 THEN NULL WHEN wakes = :wakes THEN NOW_S() + :wait_s ELSE NOW_S() END,
@@ -133,7 +134,7 @@ SELECT COUNT(*) AS n, MIN(updated_at) AS oldest FROM recovery WHERE due_at IS NO
 -- recovery_to_tell --
 -- Recoveries whose hold or end nobody was told of, or not lately.
 SELECT * FROM recovery WHERE (status = 'held' AND due_at IS NOT NULL AND (told_at IS NULL OR told_at < :again_before))
-   OR (finished_at >= :since AND (told_at IS NULL OR told_at < finished_at))
+   OR (finished_at >= :since AND status IN ('failed', 'finished') AND (told_at IS NULL OR told_at < finished_at))
 ORDER BY id LIMIT 20
 
 -- recovery_told --

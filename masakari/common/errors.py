@@ -53,5 +53,9 @@ class Conflict(Rejected):
     """The thing is in another state than the call needs (HTTP 409): look again."""
 
 
+class ObserveOnly(MasakariError):
+    """[safety] mode = observe: nothing is written to Nova."""
+
+
 class LeaseLost(MasakariError):
     """Another worker, or an operator, changed the recovery meanwhile: drop what you have."""

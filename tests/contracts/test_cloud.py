@@ -212,11 +212,12 @@ class TestServices:
             nova.disable(unknown, "masakari")
 
 
-class TestInstances:
-    @pytest.fixture(scope="class")
-    def uuids(self, cloud: Cloud, hosts: list[str]) -> list[str]:
-        return cloud.boot(3, hosts[0])
+@pytest.fixture(scope="class")
+def uuids(cloud: Cloud, hosts: list[str]) -> list[str]:
+    return cloud.boot(3, hosts[0])
 
+
+class TestInstances:
     def test_the_instances_of_a_host_are_listed(self, nova: Nova, hosts: list[str], uuids: list[str]) -> None:
         servers = nova.servers(hosts[0])
         assert {server.id for server in servers} == set(uuids)
@@ -307,28 +308,29 @@ class TestInstances:
         assert not nova.answers_uptime("nowhere", within_s=3)
 
 
+@pytest.fixture(scope="class")
+def silent(cloud: Cloud, hosts: list[str]) -> list[str]:
+    uuids = cloud.boot(2, hosts[0])
+    cloud.kill(hosts[0])
+    return uuids
+
+
 class TestSilentHost:
     """A host has died, and Nova still believes it up."""
 
-    @pytest.fixture(scope="class")
-    def uuids(self, cloud: Cloud, hosts: list[str]) -> list[str]:
-        uuids = cloud.boot(2, hosts[0])
-        cloud.kill(hosts[0])
-        return uuids
-
-    def test_it_reads_up_and_its_instances_active(self, nova: Nova, hosts: list[str], uuids: list[str]) -> None:
+    def test_it_reads_up_and_its_instances_active(self, nova: Nova, hosts: list[str], silent: list[str]) -> None:
         assert service_of(nova, hosts[0]).up
         assert {server.status for server in nova.servers(hosts[0])} == {"ACTIVE"}
 
-    def test_its_instances_are_not_evacuated(self, nova: Nova, hosts: list[str], uuids: list[str]) -> None:
+    def test_its_instances_are_not_evacuated(self, nova: Nova, hosts: list[str], silent: list[str]) -> None:
         with pytest.raises(Rejected, match="still in use"):
-            nova.evacuate(uuids[0], hosts[1], False)
+            nova.evacuate(silent[0], hosts[1], False)
 
-    def test_it_does_not_answer(self, nova: Nova, hosts: list[str], uuids: list[str]) -> None:
+    def test_it_does_not_answer(self, nova: Nova, hosts: list[str], silent: list[str]) -> None:
         assert not nova.answers_uptime(hosts[0], within_s=0.5)
 
     def test_disabling_it_takes_long_and_is_done_at_once(
-        self, cloud: Cloud, hosts: list[str], uuids: list[str]
+        self, cloud: Cloud, hosts: list[str], silent: list[str]
     ) -> None:
         nova = cloud.nova(read_timeout_s=1)
         with pytest.raises(MaybeSent, match="no answer within 1 s"):
@@ -337,13 +339,13 @@ class TestSilentHost:
         assert (disabled.enabled, disabled.disabled_reason) == (False, "masakari: silent")
 
     def test_in_the_end_it_reads_down_and_the_oldest_nova_evacuates(
-        self, cloud: Cloud, hosts: list[str], uuids: list[str]
+        self, cloud: Cloud, hosts: list[str], silent: list[str]
     ) -> None:
         nova = cloud.nova("2.1")
         cloud.until(SILENT_UNTIL_DOWN_S, "reads down", lambda: not service_of(nova, hosts[0]).up)
         nova.disable(service_of(nova, hosts[0]), "masakari: down")
-        nova.evacuate(uuids[0], hosts[1], True)
-        assert evacuated(cloud, nova, uuids[0], hosts[0]).host == hosts[1]
+        nova.evacuate(silent[0], hosts[1], True)
+        assert evacuated(cloud, nova, silent[0], hosts[0]).host == hosts[1]
 
 
 class TestIsolation:
@@ -377,20 +379,21 @@ class FallenHost:
         return self.active.pop()
 
 
-class TestEvacuation:
-    @pytest.fixture(scope="class")
-    def fallen(self, cloud: Cloud, nova: Nova, hosts: list[str]) -> FallenHost:
-        uuids = cloud.boot(18, hosts[0])
-        fallen = FallenHost(hosts[0], uuids[3:], *uuids[:3])
-        nova.stop(fallen.stopped)
-        nova.pause(fallen.paused)
-        idle(cloud, nova, fallen.stopped, "SHUTOFF")
-        idle(cloud, nova, fallen.paused, "PAUSED")
-        cloud.kill(hosts[0])
-        nova.reset_state(fallen.error)
-        nova.isolate(service_of(nova, hosts[0]), "masakari: dead")
-        return fallen
+@pytest.fixture(scope="class")
+def fallen(cloud: Cloud, nova: Nova, hosts: list[str]) -> FallenHost:
+    uuids = cloud.boot(19, hosts[0])
+    fallen = FallenHost(hosts[0], uuids[3:], *uuids[:3])
+    nova.stop(fallen.stopped)
+    nova.pause(fallen.paused)
+    idle(cloud, nova, fallen.stopped, "SHUTOFF")
+    idle(cloud, nova, fallen.paused, "PAUSED")
+    cloud.kill(hosts[0])
+    nova.reset_state(fallen.error)
+    nova.isolate(service_of(nova, hosts[0]), "masakari: dead")
+    return fallen
 
+
+class TestEvacuation:
     @pytest.mark.parametrize("keep", [True, False])
     @pytest.mark.parametrize("newest", ["2.14", "2.67", "2.93"])
     def test_an_active_instance_ends_active_on_the_target(
@@ -525,6 +528,18 @@ class TestEvacuation:
         assert evacuated(cloud, nova, uuid, fallen.name).host == target.host
         nova.enable(target)
 
+    def test_up_to_2_13_a_disk_on_shared_storage_is_not_built_anew(
+        self, cloud: Cloud, hosts: list[str], fallen: FallenHost
+    ) -> None:
+        nova, uuid = cloud.nova("2.13"), fallen.take()
+        nova.evacuate(uuid, hosts[1], False)
+        server = failed(cloud, nova, uuid)
+        assert server.host == fallen.name
+        assert "Invalid state of instance files on shared storage" in server.fault
+        assert nova.evacuations(instance=uuid)[0].status == "failed"
+        nova.evacuate(uuid, hosts[1], True)
+        cloud.until(EVACUATED_WITHIN_S, "on the target", lambda: nova.server(uuid).host == hosts[1])
+
     def test_a_second_evacuate_is_not_refused_and_wrecks_the_server(
         self, cloud: Cloud, nova: Nova, hosts: list[str], fallen: FallenHost
     ) -> None:
@@ -538,17 +553,18 @@ class TestEvacuation:
         assert (server.status, server.vm_state) == ("REBUILD", "error")
         assert server.task_state is not None
 
-    def test_our_own_change_alone_moves_the_time_of_a_dead_host(
-        self, cloud: Cloud, nova: Nova, fallen: FallenHost
-    ) -> None:
+    def test_only_a_change_moves_the_time_of_a_dead_host(self, cloud: Cloud, nova: Nova, fallen: FallenHost) -> None:
         before = service_of(nova, fallen.name)
         cloud.clock.sleep(1.5)
-        assert service_of(nova, fallen.name).updated_at == before.updated_at
+        assert service_of(nova, fallen.name) == before
         nova.force_down(before, True)
+        nova.disable(before, before.disabled_reason)
+        assert service_of(nova, fallen.name) == before
+        nova.disable(before, "another reason")
         after = service_of(nova, fallen.name)
         assert before.updated_at is not None
         assert after.updated_at is not None
-        assert after.updated_at > before.updated_at
+        assert after.updated_at >= before.updated_at + 1
 
 
 class TestReturn:

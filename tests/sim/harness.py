@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
+import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from masakari import intake, store
-from masakari.common.errors import LeaseLost
+from masakari.common.clock import Clock
+from masakari.common.errors import LeaseLost, Unavailable
 from masakari.common.keys import Key
 from masakari.common.notification import Receipt, parse
 from masakari.common.text import utc
 from masakari.config import Db, Settings
-from masakari.database import Database, open_database
+from masakari.database import Database
+from masakari.database_sqlite import Sqlite
 from masakari.failures import classify
 from masakari.housekeeping import Housekeeping
 from masakari.intake_host import Item
 from masakari.keystone import CloudSettings, Keystone
 from masakari.model import Recovery
 from masakari.nova import Nova
+from masakari.queries import Statement, load_queries, sql_folder
 from masakari.recovery import World, keeps_claim, run_once
 from masakari.steps import TABLES
-from masakari.worker import claim
+from masakari.worker import AWAY_S, MAX_LOST, claim
 from tests.simcloud import SimulatedCloud
 from tests.simcloud.clock import VirtualClock
 
 CLUSTER = "226.94.1.1:5405"
+
+Ports = Callable[["Controller", str], None]
+"""Called before and after each call of each port, with who calls and what: "db begin", "db committed",
+"http before POST /path", "http after POST /path". It may raise, and it may let others work meanwhile."""
+
+
+@functools.cache
+def _statements() -> dict[str, Statement]:
+    return load_queries(sql_folder() / "queries.sql", "sqlite")
 
 
 class InlinePool:
@@ -45,10 +61,12 @@ class InlinePool:
 
 
 class Controller:
-    """One controller without threads."""
+    """One controller without threads. Its wall clock may be its own; the database's clock is the house's."""
 
-    def __init__(self, house: House, name: str = "controller-1") -> None:
+    def __init__(self, house: House, name: str = "controller-1", clock: Clock | None = None) -> None:
         self.house = house
+        self.name = name
+        self.clock = clock or house.clock
         cloud = house.cloud
         settings = CloudSettings(
             auth_url=cloud.auth_url,
@@ -57,53 +75,75 @@ class Controller:
             project_name="service",
             api_max_retry_cnt=2,
         )
-        self.db = house.open_database()
+        self.db = house.open_database(self)
+        keystone = Keystone(settings, self.clock, session_factory=self._session)
         self.world = World(
             self.db,
-            Nova(
-                Keystone(settings, house.clock, session_factory=cloud.session),
-                settings,
-                house.clock,
-                session_factory=cloud.session,
-            ),
-            house.clock,
+            Nova(keystone, settings, self.clock, session_factory=self._session),
+            self.clock,
             house.settings,
             InlinePool(),
             name,
         )
-        self.intake = intake.Intake(self.db, house.clock, lambda: house.settings, lambda: house.keys, lambda: None)
-        self.housekeeping = Housekeeping(self.world, house.clock.now())
-
+        self.intake = intake.Intake(self.db, self.clock, lambda: house.settings, lambda: house.keys, lambda: None)
+        self.housekeeping = Housekeeping(self.world, self.clock.now())
         self.kept: dict[int, tuple[Recovery, float, float]] = {}
+        self._lost: dict[int, int] = {}
+
+    def _session(self) -> requests.Session:
+        """A session of the simulated cloud that tells of each request."""
+        session = self.house.cloud.session()
+        send = session.send
+
+        def told(request: requests.PreparedRequest, **options: Any) -> requests.Response:
+            what = f"{request.method} {request.path_url}"
+            self.house.ports(self, f"http before {what}")
+            response = send(request, **options)
+            self.house.ports(self, f"http after {what}")
+            return response
+
+        session.send = told  # type: ignore[method-assign]
+        return session
 
     def visit(self) -> bool:
         """One visit: to what it stays with, else to what is longest due. False: nothing to do now."""
-        now = self.house.clock.monotonic()
+        now = self.clock.monotonic()
         for recovery_id, (recovery, deadline, at) in list(self.kept.items()):
             if at <= now:
                 del self.kept[recovery_id]
                 self._step(recovery, deadline)
                 return True
-        for recovery_id in self.db.read(store.due):
-            claimed = claim(self.world, recovery_id)
-            if claimed:
-                self._step(*claimed)
-                return True
+        try:
+            for recovery_id in self.db.read(store.due):
+                claimed = claim(self.world, recovery_id)
+                if claimed:
+                    self._step(*claimed)
+                    return True
+        except Unavailable:
+            pass
         return False
 
     def _step(self, recovery: Recovery, deadline: float) -> None:
-        before = self.house.clock.monotonic()
+        """One step, as worker.drive() does it."""
+        before = self.clock.monotonic()
         try:
             current = self.db.read(lambda tx: store.revisit(tx, recovery))
             _, outcome = run_once(self.world, TABLES, current, deadline)
         except LeaseLost:
+            lost = self._lost[recovery.id] = self._lost.get(recovery.id, 0) + 1
+            if lost < MAX_LOST and self.clock.monotonic() <= deadline:
+                self.kept[recovery.id] = (recovery, deadline, self.clock.monotonic())
+            else:
+                self._lost.pop(recovery.id)
             return
+        except Unavailable:
+            if self.clock.monotonic() + AWAY_S <= deadline:
+                self.kept[recovery.id] = (recovery, deadline, self.clock.monotonic() + AWAY_S)
+            return
+        self._lost.pop(recovery.id, None)
         if keeps_claim(outcome):
-            self.kept[recovery.id] = (
-                current,
-                before + self.world.settings.recover_starter.lease_s,
-                self.house.clock.monotonic() + outcome.wait_s,
-            )
+            lease_s = self.world.settings.recover_starter.lease_s
+            self.kept[recovery.id] = (recovery, before + lease_s, self.clock.monotonic() + outcome.wait_s)
 
 
 class House:
@@ -116,6 +156,7 @@ class House:
         *,
         hosts: Iterable[str] = ("compute1", "compute2", "compute3"),
         around: Callable[[str], None] | None = None,
+        ports: Ports = lambda controller, call: None,
         keys: dict[str, Key] | None = None,
         **cloud: Any,
     ) -> None:
@@ -124,14 +165,21 @@ class House:
         self.settings = settings or Settings()
         self.keys = keys or {}
         self.path = path
-        self.around = around
+        self.around = around or (lambda moment: None)
+        self.ports = ports
         self._ids = itertools.count(1)
         self.controller = Controller(self)
 
-    def open_database(self) -> Database:
-        return open_database(
-            Db(drivername="sqlite", name=str(self.path / "vm_ha.sqlite")), self.clock, around=self.around
-        )
+    def open_database(self, controller: Controller) -> Database:
+        """One controller's connection to the one database."""
+
+        def around(moment: str) -> None:
+            self.around(moment)
+            self.ports(controller, f"db {moment}")
+
+        db = Db(drivername="sqlite", name=str(self.path / "vm_ha.sqlite"))
+        backend = Sqlite(db, self.clock)
+        return Database(backend, _statements(), self.clock, db.lock_retry_max_cnt, db.read_timeout_s, around)
 
     def restart(self, name: str = "controller-1") -> Controller:
         """The controller died and was started again: nothing of its memory is left."""
@@ -207,6 +255,15 @@ class House:
     def rows(self, statement: str, **params: Any) -> list[dict[str, Any]]:
         """What a query finds."""
         return self.controller.db.read(lambda tx: tx.all(statement, **params))
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """All rows of a table, read past the controllers: no port call is counted."""
+        connection = sqlite3.connect(self.path / "vm_ha.sqlite")
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute(f"SELECT * FROM {name} ORDER BY rowid")]  # noqa: S608
+        finally:
+            connection.close()
 
     def recovery(self, recovery_id: int) -> Recovery:
         """A recovery as it is now."""

@@ -77,9 +77,7 @@ def request(
     server.task_state = "rebuilding"
     world.touch(server)
     if not _wreck_the_first(world, server):
-        server.evacuation = Evacuation(
-            server, migration, action, target, on_shared_storage, forced, ends_stopped
-        )
+        server.evacuation = Evacuation(server, migration, action, target, on_shared_storage, forced, ends_stopped)
         _send(world, server.evacuation)
 
 
@@ -144,7 +142,7 @@ def _build(world: World, host: Host, evacuation: Evacuation) -> None:
     host.builds.append(evacuation)
     evacuation.stage = "building"
     evacuation.migration.dest_node = host.name
-    if evacuation.on_shared_storage and not world.behaviour.shared_storage:
+    if _is_wrong_about_the_disk(evacuation, world.behaviour.shared_storage):
         message = "Invalid state of instance files on shared storage"
         world.after_on(
             host,
@@ -162,6 +160,12 @@ def _build(world: World, host: Host, evacuation: Evacuation) -> None:
     world.after_on(host, build_s, spawn, functools.partial(_spawned, world, evacuation))
     leave = functools.partial(_leave, world, host, evacuation)
     world.after_on(host, whole_s, leave, functools.partial(_settled, world, host, evacuation))
+
+
+def _is_wrong_about_the_disk(evacuation: Evacuation, shared: bool) -> bool:
+    """The target looks for the disk, and believes itself. A server without one may be told anything but "shared"."""
+    claim = evacuation.on_shared_storage
+    return (claim is True and not shared) or (claim is False and shared and evacuation.server.local_disk)
 
 
 def _leave(world: World, host: Host, evacuation: Evacuation) -> None:
@@ -186,8 +190,7 @@ def _spawn(world: World, host: Host, evacuation: Evacuation) -> None:
     evacuation.stage = "settling"
     if server.local_disk and not world.behaviour.shared_storage:
         world.violate(
-            f"the local disk of {server.name} {server.id} is built anew from its image on {host.name}: "
-            "its data is lost"
+            f"the local disk of {server.name} {server.id} is built anew from its image on {host.name}: its data is lost"
         )
     if not _ends_stopped(evacuation):
         world.spawn(host, server)

@@ -12,7 +12,10 @@ class Fault:
     """What happens to the next calls of a kind.
 
     Args:
-        call: name of the call as in the counters ("evacuate"), or "nova", "keystone", "read", "write", "any".
+        call: name of the call as in the counters, or "nova", "keystone", "read", "write", "any". The names:
+            sign_in keystone_other nova_versions list_services disable enable force_down unforce
+            list_hypervisors search_hypervisors uptime list_servers show_server delete_server evacuate stop start
+            pause unpause reboot lock unlock reset_state list_migrations list_actions show_action unknown.
         kind: "answer": an HTTP status instead of the true answer; "lose_answer": carried out, but unanswered;
             "lose_request": neither; "late": carried out delay_s later; "slow": carried out at once, answered
             delay_s later.

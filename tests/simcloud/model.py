@@ -101,9 +101,7 @@ class World(Timeline):
 
     def reads_up(self, host: Host) -> bool:
         """What Nova believes."""
-        return (
-            not host.forced_down and self.time_s - self.last_report_s(host) <= self.behaviour.service_down_s
-        )
+        return not host.forced_down and self.time_s - self.last_report_s(host) <= self.behaviour.service_down_s
 
     def reported_since_start(self, host: Host) -> bool:
         return host.reporting_from_s is not None and host.reporting_from_s <= self.time_s
@@ -132,16 +130,17 @@ class World(Timeline):
             self._refuse_unforce_if_untidy(host)
         if forced_down and not host.forced_down and host.powered and host.guests:
             self.violate(f"{host.name} is forced down while {len(host.guests)} guests run there")
+        self.note(f"service {host.name}: enabled={enabled} reason={reason} forced_down={forced_down}")
+        before = (host.enabled, host.disabled_reason, host.forced_down)
         if forced_down is not None:
             host.forced_down = forced_down
-        host.changed_at = self.now
-        self.note(f"service {host.name}: enabled={enabled} reason={reason} forced_down={forced_down}")
-        if enabled is None:
-            return 0.0
-        changed = enabled != host.enabled
-        host.enabled = enabled
-        host.disabled_reason = None if enabled else reason
-        return self._tell_placement(host) if changed else 0.0
+        if enabled is not None:
+            host.enabled = enabled
+            host.disabled_reason = None if enabled else reason
+        if (host.enabled, host.disabled_reason, host.forced_down) != before:
+            # A change that changes nothing leaves the record, and its time, alone.
+            host.changed_at = self.now
+        return self._tell_placement(host) if host.enabled != before[0] else 0.0
 
     def _refuse_unforce_if_untidy(self, host: Host) -> None:
         if any(m.source == host.name and m.status == "done" for m in self.migrations):
@@ -248,9 +247,7 @@ class World(Timeline):
         for server in self.servers.values():
             evacuation = server.evacuation
             if evacuation and evacuation.target == host.name and evacuation.stage != "accepted":
-                evacuation.stuck = server.stale_allocation = (
-                    True  # taken from the queue: nobody does it again
-                )
+                evacuation.stuck = server.stale_allocation = True  # taken from the queue: nobody does it again
         host.builds.clear()
         host.waiting.clear()
 
@@ -367,6 +364,5 @@ class World(Timeline):
         """The instance is gone, from Nova and from its host."""
         for host in self.hosts.values():
             host.guests.discard(server.id)
-        if server.evacuation:
-            server.evacuation.stage = "over"
+        server.evacuation = None
         self.servers.pop(server.id, None)

@@ -16,6 +16,8 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from masakari.common.clock import Clock
+from masakari.keystone import CloudSettings, Keystone
+from masakari.nova import Nova
 
 KEYSTONE = "https://keystone.example:5000"
 NOVA = "https://nova.example:8774/v2.1"
@@ -178,6 +180,25 @@ def nova_error(status: int, key: str, message: str) -> Answer:
     return Answer(status, body, {"X-Openstack-Request-Id": REQUEST_ID})
 
 
+TAKEN = Answer(202, b"", {"X-Openstack-Request-Id": REQUEST_ID})
+
+
 def version_document(newest: str, oldest: str = "2.1") -> Answer:
     version = {"id": "v2.1", "status": "CURRENT", "version": newest, "min_version": oldest}
     return Answer(200, {"version": version})
+
+
+class Cloud:
+    """A Nova that knows versions up to `newest`, and the port that speaks to it."""
+
+    def __init__(self, newest: str = "2.93", **changes: Any) -> None:
+        self.wire, self.clock = Wire(), StepClock()
+        self.observed: list[tuple[str, str]] = []
+        self.wire.on("POST", "/v3/auth/tokens", signed_in("token-1"), signed_in("token-2"))
+        self.wire.on("GET", "/v2.1/", version_document(newest))
+        self.settings = CloudSettings(auth_url=KEYSTONE, admin_password="sesame", **changes)
+        self.keystone = Keystone(self.settings, self.clock, session_factory=self.wire.session)
+        self.nova = Nova(self.keystone, self.settings, self.clock, self.observe)
+
+    def observe(self, call: str, result: str, seconds: float) -> None:
+        self.observed.append((call, result))

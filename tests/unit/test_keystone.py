@@ -63,9 +63,7 @@ def test_a_password_signs_in_to_the_project(wire: Wire, clock: StepClock) -> Non
         "auth": {
             "identity": {
                 "methods": ["password"],
-                "password": {
-                    "user": {"name": "masakari", "password": "sesame", "domain": {"name": "Default"}}
-                },
+                "password": {"user": {"name": "masakari", "password": "sesame", "domain": {"name": "Default"}}},
             },
             "scope": {"project": {"name": "service", "domain": {"name": "Default"}}},
         }
@@ -122,9 +120,7 @@ def compute(*endpoints: dict[str, str]) -> Answer:
 def test_the_endpoint_is_found_in_any_order(clock: StepClock, interface: str, backwards: bool) -> None:
     kinds = ["admin", "public", "internal"]
     endpoints = [
-        endpoint(f"http://{kind}.{region}/v2.1/", region, kind)
-        for region in ("north", "south")
-        for kind in kinds
+        endpoint(f"http://{kind}.{region}/v2.1/", region, kind) for region in ("north", "south") for kind in kinds
     ]
     wire = Wire()
     wire.on("POST", SIGN_IN, compute(*(reversed(endpoints) if backwards else endpoints)))
@@ -188,14 +184,14 @@ def test_a_refused_token_is_replaced_once_for_all(wire: Wire, clock: StepClock) 
 
 
 def test_threads_that_come_at_once_sign_in_once(clock: StepClock) -> None:
+    wire = Wire()
+
     def slowly(asked: Asked) -> Answer:
         time.sleep(0.05)
         return signed_in(f"token-{len(wire.asked)}")
 
-    wire = Wire()
     wire.on("POST", SIGN_IN, slowly)
-    port = keystone(wire, clock)
-    assert set(at_once(port, 32)) == {"token-1"}
+    assert set(at_once(keystone(wire, clock), 32)) == {"token-1"}
     assert len(wire.asked) == 1
 
 
@@ -294,9 +290,7 @@ def test_secrets_are_never_told(wire: Wire, clock: StepClock) -> None:
 def test_each_sign_in_is_observed(wire: Wire, clock: StepClock) -> None:
     seen: list[tuple[str, str]] = []
     wire.on("POST", SIGN_IN, requests.ReadTimeout(), signed_in())
-    port = Keystone(
-        settings(), clock, lambda call, result, seconds: seen.append((call, result)), wire.session
-    )
+    port = Keystone(settings(), clock, lambda call, result, seconds: seen.append((call, result)), wire.session)
     with pytest.raises(SignInFailed):
         port.token()
     clock.passed_s += 1

@@ -1,0 +1,73 @@
+"""Taking back what a host recovery did, in the order that leaves the host usable."""
+
+from __future__ import annotations
+
+from masakari.host_look import Look, look, requested, write_service
+from masakari.host_spare import spare_back
+from masakari.recovery import Effect, Outcome, Visit, end, wait
+
+UP_WAIT_S = 120.0
+
+
+def undo(visit: Visit) -> Outcome:
+    """Take back our own disable and give the spare back, then end as was decided."""
+    recovery = visit.recovery
+    status, reason = recovery.data.get("end") or ("cancelled", "")
+    if requested(recovery):
+        return end(
+            status,
+            f"{reason}; the host stays disabled and forced down: recovery_manage.py return --host {recovery.hostname}",
+        )
+    seen = look(visit)
+    spare = spare_back(visit)
+    if isinstance(spare, Outcome):
+        return spare
+    undone = undo_disable(visit, seen)
+    if isinstance(undone, Outcome):
+        return undone
+    return end(status, reason, effects=[*undone, *spare])
+
+
+def undo_disable(visit: Visit, seen: Look, for_recovery: int | None = None) -> Outcome | list[Effect]:
+    """Clear this recovery's wish; the last one to clear enables, if it was enabled before us (never a host that reads down).
+
+    `for_recovery`: clear the wish of an ended one instead. Returns what to wait for, or the effects that clear the wish.
+    """
+    recovery, world, service = visit.recovery, visit.world, seen.service
+    wisher = for_recovery or recovery.id
+    mine = next((d for d in seen.disables if d.recovery_id == wisher), None)
+    if mine is None or service is None:
+        return []
+    clear: list[Effect] = [lambda tx: tx.execute("disable_clear", hostname=recovery.hostname, recovery_id=wisher)]
+    others = [d for d in seen.disables if d.recovery_id != wisher]
+    if others or not mine.was_enabled or service.enabled:
+        return clear
+    if not mine.seen and visit.now - seen.known.own_write_open_at < world.settings.safety.action_settle_s:
+        return wait(1.0, "waiting for our own disable to show before it is taken back")
+    if (
+        service.disabled_reason
+        and service.disabled_reason != mine.reason
+        and not service.disabled_reason.startswith("masakari ")
+    ):
+        visit.note("decision", "left disabled", f"somebody else disabled it meanwhile: {service.disabled_reason}")
+        return clear
+    if service.forced_down:
+        after = write_service(
+            visit, "take back the forced-down", service, lambda: world.nova.force_down(service, False)
+        )
+        return wait(0.5, f"waiting for nova-compute of {recovery.hostname} to read up" if not after.up else "enabling")
+    if not service.up:
+        if visit.now - recovery.step_at < UP_WAIT_S:
+            return wait(5.0, f"waiting for nova-compute of {recovery.hostname} to read up before it is enabled")
+        visit.note(
+            "decision", "left disabled", f"{recovery.hostname} reads down; when it is back: recovery_manage.py return"
+        )
+        return []
+    write_service(
+        visit,
+        "enable nova-compute",
+        service,
+        lambda: world.nova.enable(service),
+        reason="our own disable is taken back",
+    )
+    return wait(0.1, "waiting for Nova to show it enabled")
