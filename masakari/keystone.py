@@ -54,12 +54,13 @@ class CloudSettings:
 
 @dataclass(frozen=True)
 class Token:
-    """What a sign-in gave. Its value is never printed."""
+    """What a sign-in gave. Its value is never printed. Its times are on the monotonic clock: neither a jump of ours
+    nor the difference to Keystone's clock matters."""
 
     value: str = field(repr=False)
     compute_url: str
     renew_at: float
-    """On the monotonic clock: neither a jump of ours nor the difference to Keystone's clock matters."""
+    expires_at: float
 
 
 class Keystone:
@@ -85,13 +86,23 @@ class Keystone:
     def token(self, refused: Token | None = None) -> Token:
         """A token that is good for now; never the one that Nova just `refused`.
 
-        Raises SignInFailed. A failure is shared for a moment by everybody who asks.
+        Raises SignInFailed; a failure is shared for a moment by everybody who asks.
         """
-        token = self._usable(refused)
-        if token:
-            return token
-        with self._lock:
-            return self._usable(refused) or self._sign_in_unless_just_failed()
+        spare = self._usable(refused)
+        if spare and self._clock.monotonic() < spare.renew_at:
+            return spare
+        # With a token that is still good nobody waits for a new one, nor for a Keystone that is away.
+        if not self._lock.acquire(blocking=spare is None):
+            assert spare
+            return spare
+        try:
+            return self._renewed(refused)
+        except SignInFailed:
+            if spare is None:
+                raise
+            return spare
+        finally:
+            self._lock.release()
 
     def redact(self, text: str) -> str:
         """The text without any secret of ours."""
@@ -107,11 +118,15 @@ class Keystone:
 
     def _usable(self, refused: Token | None) -> Token | None:
         token = self._token
-        if token is None or self._clock.monotonic() >= token.renew_at:
+        if token is None or self._clock.monotonic() >= token.expires_at:
             return None
         return None if refused and refused.value == token.value else token
 
-    def _sign_in_unless_just_failed(self) -> Token:
+    def _renewed(self, refused: Token | None) -> Token:
+        """A new token: that of another thread that came first, or of a sign-in unless one failed just now."""
+        token = self._usable(refused)
+        if token and self._clock.monotonic() < token.renew_at:
+            return token
         if self._failure and self._clock.monotonic() < self._failure_shared_until:
             raise SignInFailed(str(self._failure))
         try:
@@ -123,6 +138,7 @@ class Keystone:
         return self._token
 
     def _sign_in(self) -> Token:
+        begun = self._clock.monotonic()
         reply = self._ask()
         if reply.status != 201:
             raise self._failed(f"HTTP {reply.status}: {reply.message()}", refused=reply.status < 500)
@@ -133,8 +149,8 @@ class Keystone:
             raise self._failed(f"the answer holds no token ({error!r})") from error
         url = self._compute_url(body.get("catalog") or [])
         LOG.debug("signed in for %d s, Nova is at %s", lifetime_s, url)
-        renew_at = self._clock.monotonic() + lifetime_s - min(RENEW_BEFORE_S, lifetime_s / 5)
-        return Token(value, url, renew_at)
+        expires_at = begun + lifetime_s
+        return Token(value, url, expires_at - min(RENEW_BEFORE_S, lifetime_s / 5), expires_at)
 
     def _ask(self) -> Reply:
         body = json.dumps({"auth": sign_in_request(self._settings)}).encode()

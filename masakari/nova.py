@@ -234,9 +234,12 @@ class Nova:
     def evacuate(self, uuid: str, target: str | None, keep_local_disk: bool) -> str:
         """Rebuild an instance of a dead host on the target, or where Nova's scheduler chooses.
 
-        `keep_local_disk`: unless the disk is on shared storage, the server ends in ERROR with nothing
-        changed; without it Nova builds a new disk from the image. Returns when Nova has taken the request,
-        which is long before it is done. Nova takes a second one meanwhile, and that one wrecks the server.
+        `keep_local_disk`: unless the disk is on shared storage, the server ends in ERROR with nothing changed.
+        Otherwise Nova looks for itself, and builds a new disk from the image if there is none. (A Nova older than
+        2.14 is told that there is none, and ends in ERROR if there is.)
+
+        Returns when Nova has taken the request, which is long before it is done. Nova takes a second one meanwhile,
+        and that one wrecks the server.
         """
         version, body = evacuate_request(self.microversion, target, keep_local_disk)
         return self._action("evacuate", uuid, {"evacuate": body}, version)

@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 IDLE_S = 1.0
 """How often an idle controller asks for work that another process made due."""
 
+PACE = 3.0
+LONGEST_PACE_S = 0.2
+"""After a look for work the next one waits PACE times as long as that took: looking takes a quarter of the time at most."""
+
 AWAY_S = 1.0
 MAX_LOST = 3
 
@@ -81,30 +85,33 @@ class Workers:
 
     def claim_loop(self) -> None:
         """The claiming thread's body."""
+        clock = self._world.clock
         while not self._stopping.is_set():
             self._poked.clear()
+            began = clock.monotonic()
             try:
                 wait_s = self._claim_due()
                 self._tell_back()
             except Unavailable as error:
                 self._tell_away(error)
                 wait_s = AWAY_S
+            # A flood of reports pokes all the time: looking must not slow down storing them.
+            self._stopping.wait(min(PACE * (clock.monotonic() - began), LONGEST_PACE_S))
             self._poked.wait(wait_s)
 
     def _claim_due(self) -> float:
         """Claim as much as there are free threads for; how long to wait before asking again."""
-        db = self._world.db
-        for recovery_id in db.read(store.due):
+        soon_s, ids = self._world.db.read(store.due)
+        for recovery_id in ids:
             if not self._free.acquire(blocking=False):
-                return 0.1
+                return IDLE_S  # the thread that gets free pokes
             claimed = claim(self._world, recovery_id)
             if claimed is None:
                 self._free.release()
             else:
                 self._queue.put(claimed)
-        row = db.read(lambda tx: tx.one("recovery_next_due"))
-        soon = row["wait_s"] if row and row["wait_s"] is not None else IDLE_S
-        return min(max(soon, 0.02), IDLE_S)
+        more = len(ids) == store.DUE_AT_ONCE
+        return 0.0 if more else min(max(soon_s, 0.02), IDLE_S)
 
     def work(self) -> None:
         """A working thread's body."""

@@ -253,9 +253,10 @@ def test_a_server_that_hangs_is_unavailable_within_the_time_limit(
 
     try:
         in_time = within(3.5)
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable) as away:
             database.transaction(hang)
         in_time()
+        assert type(away.value) is Unavailable
     finally:
         server.thaw()
     assert len(runs) == 1

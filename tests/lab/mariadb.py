@@ -118,6 +118,8 @@ class PrivateMariaDB:
     def freeze(self) -> None:
         """Let it hang: it keeps its connections and answers nothing, until thaw()."""
         os.kill(self.pid, signal.SIGSTOP)
+        # The signal reaches a thread of a busy machine some time after kill() returned.
+        until(self._stands_still, STOP_WITHIN_S, lambda: "mariadbd doesn't stand still")
 
     def thaw(self) -> None:
         """Let it go on."""
@@ -202,6 +204,10 @@ class PrivateMariaDB:
             return True
         except pymysql.MySQLError:
             return False
+
+    def _stands_still(self) -> bool:
+        states = [path.read_text().rpartition(") ")[2][0] for path in Path(f"/proc/{self.pid}/task").glob("*/stat")]
+        return set(states) == {"T"}
 
     def _end_of_log(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")[-3000:]

@@ -101,7 +101,11 @@ class CloudProcess(_Process):
     def __enter__(self) -> CloudProcess:
         self._run("tests.simcloud", *self._options)
         with _end_on_error(self):
-            until(lambda: "\n" in self.said(), READY_WITHIN_S, lambda: f"the simulated cloud doesn't start:\n{self.said()}")
+            until(
+                lambda: "\n" in self.said(),
+                READY_WITHIN_S,
+                lambda: f"the simulated cloud doesn't start:\n{self.said()}",
+            )
             self.remote = RemoteCloud(self.said().splitlines()[0])
         return self
 
@@ -167,7 +171,9 @@ class ControllerProcess(_Process):
         names = [*(f"compute{number}" for number in range(1, 10)), *hosts]
         self.keys.touch(mode=0o600)
         self.keys.write_text(
-            "".join(f"[{name}]\nhost = {name}\ncluster_port = {cluster_port}\nsecret = {secret(name)}\n" for name in names),
+            "".join(
+                f"[{name}]\nhost = {name}\ncluster_port = {cluster_port}\nsecret = {secret(name)}\n" for name in names
+            ),
             encoding="utf-8",
         )
 

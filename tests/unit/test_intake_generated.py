@@ -1,4 +1,4 @@
-"""Ten thousand generated callbacks: never a 5xx, and only sound ones reach the intake."""
+"""Generated callbacks: never a 5xx, and only sound ones reach the intake."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def check_sound(notification: Notification) -> None:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Any:
-    """Ten thousand refusals would only fill the report."""
+    """Thousands of refusals would only fill the report."""
     log = logging.getLogger("masakari.api")
     log.setLevel(logging.ERROR)
     yield
@@ -138,7 +138,7 @@ def test_no_callback_is_a_server_error_and_no_refused_one_is_handed_on() -> None
     controllers = {mode: Controller(mode) for mode in ("signed", "hold", "open")}
     seen = {200: 0, 400: 0, 401: 0, 403: 0, 413: 0}
 
-    @generated(10_000)
+    @generated(2_000)
     @given(bodies, signatures, st.sampled_from(["open", "open", "hold", "signed"]))
     def check(body: bytes, signature: str | None, mode: str) -> None:
         controller = controllers[mode]
@@ -157,8 +157,8 @@ def test_no_callback_is_a_server_error_and_no_refused_one_is_handed_on() -> None
             assert answer["field"]
 
     check()
-    assert sum(seen.values()) >= 10_000
-    assert min(seen.values()) > 20, f"the cases must reach every answer: {seen}"
+    assert sum(seen.values()) >= 2_000
+    assert min(seen.values()) > 4, f"the cases must reach every answer: {seen}"
 
 
 def test_the_same_over_http() -> None:

@@ -175,6 +175,27 @@ def test_a_short_lived_token_is_used_for_most_of_its_life(clock: StepClock) -> N
     assert port.token().value == "token-2"
 
 
+def test_a_token_is_used_to_its_end_while_keystone_is_away(clock: StepClock) -> None:
+    wire = Wire()
+    wire.on("POST", SIGN_IN, signed_in("token-1"), requests.ConnectTimeout())
+    port = keystone(wire, clock)
+    port.token()
+    clock.passed_s += 3599
+    assert at_once(port, 8) == ["token-1"] * 8
+    assert len(wire.asked) == 2
+    clock.passed_s += 1
+    with pytest.raises(SignInFailed):
+        port.token()
+
+
+def test_a_refused_token_is_not_used_to_its_end(clock: StepClock) -> None:
+    wire = Wire()
+    wire.on("POST", SIGN_IN, signed_in("token-1"), requests.ConnectTimeout())
+    port = keystone(wire, clock)
+    with pytest.raises(SignInFailed):
+        port.token(refused=port.token())
+
+
 def test_a_refused_token_is_replaced_once_for_all(wire: Wire, clock: StepClock) -> None:
     port = keystone(wire, clock)
     old = port.token()
