@@ -6,6 +6,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import weakref
 from pathlib import Path
 
 from masakari.common.clock import Clock
@@ -106,6 +107,8 @@ class SqliteLink:
         self._connection = sqlite3.connect(
             path, timeout=wait_s, isolation_level=None, check_same_thread=False, cached_statements=256
         )
+        # Its statement cache refers back to it, so without this it would stay open when its thread has ended.
+        weakref.finalize(self, self._connection.close)
         # Deterministic is meant within one statement: SQLite calls it once then, and not for each row.
         self._connection.create_function("NOW_S", 0, clock.now, deterministic=True)
         self.cursor = self._connection.cursor()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from masakari.model import Instance
-from masakari.nova import Migration, Server
+from masakari.nova import Action, Migration, Server
 
 STOP_TASKS = ("powering-off",)
 REBUILDING = ("rebuilding", "rebuild_block_device_mapping", "rebuild_spawning")
@@ -107,6 +107,12 @@ def before(server: Server) -> dict[str, Any]:
         "power_state": server.power_state,
         "local_disk": server.local_disk,
     }
+
+
+def stopped_by_nova(actions: Sequence[Action], since: float) -> bool:
+    """Whether an instance reads stopped only because Nova found its guest gone: its newest action is a stop without a user."""
+    newest = actions[0] if actions else None
+    return newest is not None and newest.action == "stop" and not newest.user_id and newest.start_time > since
 
 
 def next_move(

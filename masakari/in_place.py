@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from masakari import evacuation, hosts, store
 from masakari.common.errors import MaybeSent, NotFound, Rejected
@@ -48,7 +49,9 @@ def next_move(row: Instance, server: Server | None, failed_host: str, now: float
     age = now - row.action_at if row.action in ("stop", "start") else 0.0
     if row.action == "start" and server.vm_state == "active" and server.task_state is None:
         return Move("done", f"started in place on {failed_host}", host=failed_host)
-    if age > rules.timeout_s or row.retry_cnt >= MAX_TRIES:
+    # Without an answer and without a trace it was never sent: that is no reason to give up.
+    taken = row.action_answer == "accepted" or server.task_state is not None
+    if (taken and age > rules.timeout_s) or row.retry_cnt >= MAX_TRIES:
         return Move("fail", f"still {server.status} after {row.action}: start it by hand")
     if server.task_state is not None:
         return Move("follow", f"{server.task_state}")
@@ -73,6 +76,8 @@ def in_place(visit: Visit) -> Outcome:
     seen = look(visit)
     if seen.service is None:
         return unknown_to_nova(visit)
+    if not recovery.data.get("in_place_listed"):
+        return _list(visit)
     undone = undo_disable(visit, seen)
     if isinstance(undone, Outcome):
         return undone
@@ -82,17 +87,28 @@ def in_place(visit: Visit) -> Outcome:
         )
     rows = visit.world.db.transaction(lambda tx: store.instances(tx, recovery.id))
     servers = {server.id: server for server in visit.world.nova.servers(recovery.hostname)}
-    fresh = [server for server in servers.values() if server.id not in {row.uuid for row in rows}]
-    if fresh and not recovery.data.get("in_place_listed"):
-        return wait(0.0, "instances listed", data={"in_place_listed": True}, effects=[*undone, _rows_for(visit, fresh)])
     return _go_on(visit, seen.known, [row for row in rows if row.open], servers, undone)
 
 
-def _rows_for(visit: Visit, servers: Sequence[Server]) -> Effect:
+def _list(visit: Visit) -> Outcome:
+    """Record before anything else what each instance was: soon after its return Nova books what doesn't run as stopped."""
+    nova, recovery = visit.world.nova, visit.recovery
+    servers = nova.servers(recovery.hostname)
+    stopped = [server for server in servers if server.vm_state == "stopped"]
+    actions = visit.together([partial(nova.actions, server.id) for server in stopped])
+    since = recovery.created_at - visit.world.settings.safety.clock_tolerance_s
+    ran = {
+        server.id for server, told in zip(stopped, actions, strict=True) if evacuation.stopped_by_nova(told, since)
+    }
+    return wait(0.0, "instances listed", data={"in_place_listed": True}, effects=[_rows_for(visit, servers, ran)])
+
+
+def _rows_for(visit: Visit, servers: Sequence[Server], ran: Collection[str]) -> Effect:
     recovery, now = visit.recovery, visit.now
 
     def write(tx: Tx) -> None:
-        busy = store.active_instances(tx, [server.id for server in servers])
+        taken = {row.uuid for row in store.instances(tx, recovery.id)}
+        taken |= set(store.active_instances(tx, [server.id for server in servers]))
         tx.execute_many(
             "instance_add",
             [
@@ -102,12 +118,12 @@ def _rows_for(visit: Visit, servers: Sequence[Server]) -> Effect:
                     recovery.id,
                     "host",
                     now,
-                    was=evacuation.before(server),
+                    was={**evacuation.before(server), **({"vm_state": "active"} if server.id in ran else {})},
                     status="new" if evacuation.wants_ha(server.metadata) is not False else "skipped",
                     report_id=recovery.data.get("report"),
                 )
                 for server in servers
-                if server.id not in busy
+                if server.id not in taken
             ],
         )
 
@@ -159,24 +175,20 @@ def _ask(visit: Visit, row: Instance, move: Move) -> Effect:
     """One os-stop or os-start, its intent committed before."""
     nova, now = visit.world.nova, visit.now
     call = nova.stop if move.action == "stop" else nova.start
-    again = row.action == move.action
+    again: list[Effect] = []
+    if row.action == move.action:
+        again = [lambda tx: tx.execute("instance_retry", id=row.id)]
     try:
         request_id = visit.act(
             f"{move.action} {row.name}",
             lambda: call(row.uuid),
             reason=move.reason,
             uuid=row.uuid,
-            effects=[lambda tx: store.intend_instance(tx, row, move.action, None, row.migration_seen, now)],
+            effects=[lambda tx: store.intend_instance(tx, row, move.action, None, row.migration_seen, now), *again],
         )
     except MaybeSent:
         return lambda tx: store.answer_instance(tx, row.id, "maybe", None)
     except Rejected as error:
         reason = f"Nova refuses: {error}"
         return lambda tx: store.again_instance(tx, row.id, reason, now)
-    return lambda tx: _accepted(tx, row, request_id, again)
-
-
-def _accepted(tx: Tx, row: Instance, request_id: str, again: bool) -> None:
-    store.answer_instance(tx, row.id, "accepted", request_id)
-    if again:
-        tx.execute("instance_retry", id=row.id)
+    return lambda tx: store.answer_instance(tx, row.id, "accepted", request_id)

@@ -151,7 +151,9 @@ def _reach(visit: Visit, action: str, sources: tuple[str, ...], goal: str, reach
     if recovery.cancel_by and not (asked and _pending(visit, row, server)):
         return _cancelled(visit)
     starter = world.settings.recover_starter
-    if asked and visit.now - row.action_at > starter.api_check_interval * starter.api_check_max_cnt:
+    # Without an answer and without a trace it was never sent: that is no reason to give up.
+    taken = asked and (row.action_answer == "accepted" or _pending(visit, row, server))
+    if taken and visit.now - row.action_at > starter.api_check_interval * starter.api_check_max_cnt:
         held = host_held(visit, world.nova.service(recovery.hostname))
         return held or end(
             "failed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from masakari.common.text import sql_time
 from masakari.database import Tx
 from masakari.model import FINAL, PROGRESS, RECOVER_BY, Instance, Recovery
 from masakari.nova import Server
+
+DUE_AT_ONCE = 50
 
 INSTANCE_PROGRESS = {"new": 0, "running": 1, "finished": 2, "failed": 3, "skipped": 4}
 
@@ -29,8 +32,14 @@ class Event:
 
 
 def due(tx: Tx) -> list[int]:
-    """Ids of recoveries that may be claimed now."""
-    return [row["id"] for row in tx.all("recovery_due")]
+    """Ids of recoveries that may be claimed now, DUE_AT_ONCE at most."""
+    return [row["id"] for row in tx.all("recovery_due", many=DUE_AT_ONCE)]
+
+
+def next_due_s(tx: Tx) -> float:
+    """In how many seconds the next recovery gets due; those that are due already don't count. Infinite for none."""
+    wait_s: float | None = tx.all("recovery_next_due")[0]["wait_s"]
+    return math.inf if wait_s is None else wait_s
 
 
 def claim(tx: Tx, recovery_id: int, owner: str, lease_s: float) -> Recovery | None:
@@ -190,6 +199,11 @@ def active(tx: Tx, keys: Iterable[str]) -> dict[str, Recovery]:
     """The active recoveries among these keys."""
     rows = tx.all("recovery_by_key", keys=list(keys))
     return {row["active_key"]: Recovery.of(row) for row in rows}
+
+
+def active_ids(tx: Tx, keys: Sequence[str]) -> dict[str, int]:
+    """The ids of the active recoveries among these keys."""
+    return {row["active_key"]: row["id"] for row in tx.all("recovery_ids_by_key", keys=keys)}
 
 
 def wake(tx: Tx, ids: Sequence[int], now: float) -> None:

@@ -101,7 +101,8 @@ class Workers:
 
     def _claim_due(self) -> float:
         """Claim as much as there are free threads for; how long to wait before asking again."""
-        soon_s, ids = self._world.db.read(store.due)
+        # In this order: what gets due between the two statements is found by the second.
+        soon_s, ids = self._world.db.read(lambda tx: (store.next_due_s(tx), store.due(tx)))
         for recovery_id in ids:
             if not self._free.acquire(blocking=False):
                 return IDLE_S  # the thread that gets free pokes
@@ -110,8 +111,7 @@ class Workers:
                 self._free.release()
             else:
                 self._queue.put(claimed)
-        more = len(ids) == store.DUE_AT_ONCE
-        return 0.0 if more else min(max(soon_s, 0.02), IDLE_S)
+        return 0.0 if len(ids) == store.DUE_AT_ONCE else min(max(soon_s, 0.02), IDLE_S)
 
     def work(self) -> None:
         """A working thread's body."""

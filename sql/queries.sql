@@ -7,7 +7,7 @@ SELECT id FROM recovery
 WHERE due_at <= NOW_S() AND (owner IS NULL OR lease_until < NOW_S())
   AND NOT EXISTS (SELECT 1 FROM failover_segment s WHERE s.cluster_port IN ('*', recovery.cluster_port)
                   AND s.paused_at IS NOT NULL AND (s.paused_until IS NULL OR s.paused_until > NOW_S()))
-ORDER BY due_at LIMIT 50
+ORDER BY due_at LIMIT :many
 
 -- recovery_claim --
 -- Take a recovery if nobody holds it; 1 row or none.
@@ -41,6 +41,10 @@ SELECT * FROM recovery WHERE id = :id
 -- recovery_by_key --
 -- The active recoveries of these hosts, instances or processes.
 SELECT * FROM recovery WHERE active_key IN :keys
+
+-- recovery_ids_by_key --
+-- The same, as little as is needed of many.
+SELECT id, active_key FROM recovery WHERE active_key IN :keys
 
 -- recovery_add --
 -- A new recovery.
@@ -95,8 +99,8 @@ WHERE id = :id AND due_at IS NOT NULL
 UPDATE recovery SET lease_until = 0, beat = beat + 1 WHERE owner = :owner AND due_at IS NOT NULL
 
 -- recovery_next_due --
--- When anything is next due, in seconds from now.
-SELECT MIN(due_at) - NOW_S() AS wait_s FROM recovery WHERE owner IS NULL
+-- When the next one gets due, in seconds from now. What is due already is claimed, or waits for a thread or for the end of a pause.
+SELECT MIN(due_at) - NOW_S() AS wait_s FROM recovery WHERE owner IS NULL AND due_at > NOW_S()
 
 -- recovery_window --
 -- Hosts of a segment with a recovery since some time.
@@ -168,6 +172,11 @@ INSERT INTO vm_list (create_at, update_at, deleted, uuid, progress, retry_cnt, n
     active_key, name, status, reason, priority, was, finished_at)
 VALUES (:create_at, :create_at, :deleted, :uuid, :progress, :deleted, :notification_id, :recover_by, :recovery_id,
     :active_key, :name, :status, :reason, :priority, :was, :finished_at)
+
+-- instance_open_many --
+-- The instances of new instance recoveries.
+INSERT INTO vm_list (create_at, update_at, uuid, progress, notification_id, recover_by, recovery_id, active_key, status)
+VALUES (:create_at, :create_at, :uuid, :progress, :report_id, :recover_by, :recovery_id, :active_key, :status)
 
 -- instance_list --
 -- The instances of a recovery.
@@ -469,3 +478,79 @@ UPDATE vm_list SET name = :name WHERE recovery_id = :recovery_id
 -- instance_was --
 -- What is remembered of an instance from before.
 UPDATE vm_list SET was = :was WHERE id = :id
+
+-- ---- What the operator's scripts need besides (masakari/admin.py, admin_lists.py) ----
+
+-- recovery_by_ids --
+-- Several recoveries.
+SELECT * FROM recovery WHERE id IN :ids
+
+-- recovery_newer_host --
+-- What came after a recovery of the same host.
+SELECT * FROM recovery WHERE hostname = :hostname AND kind IN :kinds AND id > :id ORDER BY id
+
+-- recovery_newer_instance --
+-- What came after a recovery of the same instance.
+SELECT * FROM recovery WHERE uuid = :uuid AND kind = 'instance' AND id > :id ORDER BY id
+
+-- recovery_open_in --
+-- The open recoveries of a segment, or all of them.
+SELECT * FROM recovery WHERE due_at IS NOT NULL AND (:cluster_port = '*' OR cluster_port = :cluster_port) ORDER BY id
+
+-- recovery_drop_claims --
+-- A pause takes the work away from whoever is at it: a worker's next write matches nothing.
+UPDATE recovery SET epoch = epoch + 1, beat = beat + 1, owner = NULL, lease_until = 0
+WHERE owner IS NOT NULL AND due_at IS NOT NULL AND (:cluster_port = '*' OR cluster_port = :cluster_port)
+
+-- recovery_forget_target --
+-- The spare of an ended recovery is no longer its own.
+UPDATE recovery SET target = NULL WHERE id = :id AND due_at IS NULL
+
+-- controller_newest --
+-- When any controller was last alive.
+SELECT MAX(beat_at) AS at FROM controller
+
+-- segment_names --
+-- Every segment that a host, a spare or a setting names.
+SELECT cluster_port FROM known_host UNION SELECT cluster_port FROM reserve_list WHERE deleted = 0
+UNION SELECT cluster_port FROM failover_segment WHERE cluster_port <> '*'
+
+-- spare_listed --
+-- Where a host is listed as a spare.
+SELECT * FROM reserve_list WHERE listed_key = :hostname
+
+-- spare_in_use --
+-- Spares that serve an open recovery.
+SELECT s.id, s.cluster_port, s.hostname, s.create_at, r.id AS recovery_id, r.hostname AS failed_host
+FROM reserve_list s JOIN recovery r ON r.id = s.used_by AND r.target = s.hostname
+WHERE r.due_at IS NOT NULL ORDER BY s.cluster_port, s.id
+
+-- report_failed --
+-- For the operator: the newest reports whose recovery failed.
+SELECT * FROM notification_list WHERE progress = 3 AND deleted = 0 ORDER BY id DESC LIMIT :many
+
+-- instance_open --
+-- For the operator: instances that a recovery is at.
+SELECT v.*, r.hostname, r.status AS recovery_status, r.hold, r.reason AS recovery_reason
+FROM vm_list v LEFT JOIN recovery r ON r.id = v.recovery_id WHERE v.active_key IS NOT NULL ORDER BY v.id
+
+-- instance_failed --
+-- For the operator: the newest instances that failed.
+SELECT v.*, r.hostname, r.status AS recovery_status, r.hold, r.reason AS recovery_reason
+FROM vm_list v LEFT JOIN recovery r ON r.id = v.recovery_id
+WHERE v.progress = 3 AND v.deleted = 0 ORDER BY v.id DESC LIMIT :many
+
+-- instance_newest --
+-- For the operator: the newest instances.
+SELECT v.*, r.hostname, r.status AS recovery_status, r.hold, r.reason AS recovery_reason
+FROM vm_list v LEFT JOIN recovery r ON r.id = v.recovery_id WHERE v.deleted = 0 ORDER BY v.id DESC LIMIT :many
+
+-- instance_of_uuid --
+-- Every row of an instance, with the state of its recovery.
+SELECT v.*, r.status AS recovery_status, r.hold FROM vm_list v LEFT JOIN recovery r ON r.id = v.recovery_id
+WHERE v.uuid = :uuid AND v.deleted = 0 ORDER BY v.id
+
+-- instance_declare --
+-- Finished by an operator's word; only what failed and nobody is at.
+UPDATE vm_list SET progress = 2, status = 'finished', reason = :reason, update_at = :update_at
+WHERE id = :id AND progress = 3 AND active_key IS NULL

@@ -27,7 +27,9 @@ class Figure:
     @property
     def missed(self) -> bool:
         """Whether it is on the wrong side of its limit."""
-        return (self.most is not None and self.value > self.most) or (self.least is not None and self.value < self.least)
+        return (self.most is not None and self.value > self.most) or (
+            self.least is not None and self.value < self.least
+        )
 
     @property
     def row(self) -> tuple[str, ...]:
@@ -71,7 +73,11 @@ def table(figures: Sequence[Figure]) -> str:
 def machine(mariadb: str) -> str:
     """On what the figures were measured. `mariadb`: its version."""
     cpu = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.machine(),
     )
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("waitress", "requests", "PyMySQL"))

@@ -15,7 +15,7 @@ from typing import Any
 import requests
 
 from . import reports
-from .screen import Screen
+from .screen import Screen, in_lines
 from .stage import BUILDS_AT_ONCE, CLUSTER, EVACUATE_S, HOSTS, NotReady, Stage
 
 FAILED, OBSERVER, SPARE = HOSTS
@@ -68,7 +68,7 @@ class Demo:
             for number in range(1, many + 1):
                 (uuid,) = cloud.boot(host, name=f"{name}-{number:02}")
                 self.names[uuid] = f"{name}-{number:02}"
-        self.hosts()
+        self.hosts(self.places())
         screen.say(f"{SPARE} is kept free. An operator registers it as the spare of this cluster:")
         self.run_script("reserve_host_manage.py", "--mode", "add", "--port", CLUSTER, "--host", SPARE)
 
@@ -81,15 +81,16 @@ class Demo:
         screen.scene(f"{FAILED} loses its power")
         screen.say(
             f"{INSTANCES} instances are gone, and Nova does not know yet. The hostmonitor on {OBSERVER} sees the host "
-            "leave the cluster, reads its power back as off, and reports both:"
+            "leave the cluster, reads its power back as off, and reports both. Below, every # is an instance that really "
+            "runs again; the words are the controller's, which counts an instance only once Nova has confirmed it."
         )
         report = reports.host_down(FAILED, OBSERVER, CLUSTER, time.time())
         done = self.report(OBSERVER, report, self.evacuation_so_far)
         state = cloud.state()
         self.expect(len(cloud.running()[SPARE]) == INSTANCES, f"{SPARE} runs {len(cloud.running()[SPARE])} instances")
         screen.say("Who ran where, and who runs where now:")
-        self.moves(before)
-        self.hosts()
+        self.hosts(before, self.places())
+        screen.say("The story of this recovery, as an operator reads it:")
         self.story(done.id)
         first_s = state["evacuate_requests"][0][0] - done.sent_at
         ideal_s = math.ceil(INSTANCES / BUILDS_AT_ONCE) * EVACUATE_S
@@ -111,10 +112,12 @@ class Demo:
         screen.say(f"{OBSERVER} is well, one guest on it is not. The instancemonitor there reports it:")
         cloud.crash_guest(uuid)
         report = reports.instance_down(OBSERVER, uuid, CLUSTER, time.time())
-        done = self.report(OBSERVER, report, lambda: f"{name} is {self.status_of(uuid)}")
+        done = self.report(OBSERVER, report, lambda: f"{name} {self.status_of(uuid):<12}")
         self.expect(uuid in cloud.running()[OBSERVER], f"{name} does not run")
         self.story(done.id)
-        self.timings.append((f"{name} died -> it runs again", f"{done.ended_at - done.sent_at:.1f} s"))
+        self.timings.append(
+            (f"{name} died -> it runs again", f"{done.ended_at - done.sent_at:.1f} s, of which Nova needs 2 s")
+        )
 
     def process_dies(self) -> None:
         """A control process of a living host; then it runs again."""
@@ -127,7 +130,7 @@ class Demo:
         report = reports.process(OBSERVER, "libvirtd", "down", CLUSTER, time.time())
         down = self.report(OBSERVER, report, self.compute_service)
         self.expect(not cloud.state()["hosts"][OBSERVER]["enabled"], f"nova-compute of {OBSERVER} is not disabled")
-        self.hosts()
+        self.hosts(self.places())
         self.story(down.id)
         self.timings.append(("process reported -> nova-compute disabled", f"{down.ended_at - down.sent_at:.1f} s"))
         screen.say("An operator mends libvirtd. Its monitor reports that, and our own disable is taken back:")
@@ -152,21 +155,22 @@ class Demo:
 
         Sending it again is how to ask: a known report changes nothing, and is answered with what became of it.
         """
-        self.screen.show(f"POST {self.stage.url}   (signed with the key of {sender})\n{reports.shortened(report)}")
+        self.screen.show(
+            f"POST {self.stage.url}   (signed with the key of {sender})\n{in_lines(*reports.shortened(report))}"
+        )
         sent_at = time.time()
         answer = self.send(sender, report)
         took_ms = (time.time() - sent_at) * 1000
-        self.screen.say(f"The report is on disk before it is answered; that took {took_ms:.0f} ms:")
-        self.screen.show(f"200 {json.dumps(answer)}")
+        self.screen.say(f"After {took_ms:.0f} ms the report is safe on disk, and answered:")
+        self.screen.show(f"200\n{in_lines(answer)}")
         while answer["status"] in ("new", "running"):
             seconds = time.time() - sent_at
             self.expect(seconds < WITHIN_S, f"recovery {answer['recovery']} has not ended after {seconds:.0f} s")
-            self.screen.progress(seconds, look())
+            self.screen.progress(seconds, f"{look()}  {answer['reason']}")
             time.sleep(POLL_S)
             answer = self.send(sender, report)
         ended_at = time.time()
-        self.screen.progress(ended_at - sent_at, f"{look()}: {answer['status']}")
-        self.screen.progress_ends()
+        self.screen.progress_ends(ended_at - sent_at, f"{look()}  {answer['status']}: {answer['reason']}")
         self.expect(answer["status"] == "finished", f"recovery {answer['recovery']} {answer['status']}")
         return Followed(answer["recovery"], answer["reason"], sent_at, ended_at)
 
@@ -177,9 +181,9 @@ class Demo:
         return answer
 
     def evacuation_so_far(self) -> str:
-        """How many instances of the failed host run again."""
+        """A bar: the instances of the failed host that run again."""
         many = len(self.stage.cloud.running()[SPARE])
-        return f"[{'#' * many}{'.' * (INSTANCES - many)}] {many:2} of {INSTANCES} run again on {SPARE}"
+        return f"[{'#' * many}{'.' * (INSTANCES - many)}]"
 
     def status_of(self, uuid: str) -> str:
         """What Nova says of an instance."""
@@ -189,28 +193,23 @@ class Demo:
     def compute_service(self) -> str:
         """What Nova says of the nova-compute whose host has lost a process."""
         enabled = self.stage.cloud.state()["hosts"][OBSERVER]["enabled"]
-        return f"nova-compute of {OBSERVER} is {'enabled' if enabled else 'disabled'}"
+        return f"nova-compute {'enabled' if enabled else 'disabled':<8}"
 
     def places(self) -> dict[str, str]:
         """On which host each instance really runs."""
         running = self.stage.cloud.running()
         return {self.names[uuid]: host for host, uuids in running.items() for uuid in uuids}
 
-    def hosts(self) -> None:
-        """The hosts: the truth, and what Nova says of them."""
+    def hosts(self, *places: dict[str, str]) -> None:
+        """The hosts with what Nova says of them, and who runs there; two `places` are before and now."""
+        head = ("ran before", "runs now") if len(places) > 1 else ("instances",)
         rows = []
         for name, host in self.stage.cloud.state()["hosts"].items():
             says = "forced down" if host["forced_down"] else "up" if host["up"] else "down"
             enabled = "enabled" if host["enabled"] else "disabled"
-            rows.append((name, "on" if host["powered"] else "off", f"{says}, {enabled}", len(host["guests"])))
-        self.screen.table(("host", "power", "nova-compute", "running instances"), rows)
-
-    def moves(self, before: dict[str, str]) -> None:
-        """Every instance with its host before and now."""
-        now = self.places()
-        cells = [f"{name} {host} -> {now.get(name, 'nowhere')}" for name, host in sorted(before.items())]
-        rows = math.ceil(len(cells) / 3)
-        self.screen.show("\n".join("   ".join(cells[row::rows]) for row in range(rows)))
+            guests = [in_short(sorted(n for n, at in place.items() if at == name)) for place in places]
+            rows.append((name, "on" if host["powered"] else "off", f"{says}, {enabled}", *guests))
+        self.screen.table(("host", "power", "nova-compute", *head), rows)
 
     def story(self, recovery_id: int) -> None:
         """The journal of a recovery, as an operator reads it."""
@@ -225,6 +224,18 @@ class Demo:
         """Raises Surprise."""
         if not true:
             raise Surprise(problem)
+
+
+def in_short(names: list[str]) -> str:
+    """Names that end in numbers, with runs of neighbours as "web-01 to web-20"."""
+    runs: list[list[str]] = []
+    for name in names:
+        word, _, number = name.rpartition("-")
+        if runs and runs[-1][-1] == f"{word}-{int(number) - 1:02}":
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else run[0] for run in runs) or "nothing"
 
 
 def main() -> int:

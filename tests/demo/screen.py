@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 WIDTH = 80
 INDENT = "  "
+LINE_EVERY_S = 0.5
 
 
 class Screen:
@@ -17,16 +19,16 @@ class Screen:
     def __init__(self) -> None:
         self._scenes = itertools.count(1)
         self._live = sys.stdout.isatty()
-        self._last = ""
+        self._last, self._next_s = "", 0.0
 
     def title(self, text: str) -> None:
         """The first line."""
-        print(f"{text}\n{'=' * len(text)}")
+        print(f"{text}\n{'=' * len(text)}\n")
 
     def scene(self, text: str) -> None:
         """A heading with a number."""
         heading = f"{next(self._scenes)}. {text}"
-        print(f"\n{heading}\n{'-' * len(heading)}")
+        print(f"{heading}\n{'-' * len(heading)}")
 
     def say(self, text: str) -> None:
         """A paragraph, and an empty line."""
@@ -51,15 +53,31 @@ class Screen:
         self.show("\n".join(lines))
 
     def progress(self, seconds: float, text: str) -> None:
-        """The line that is kept up to date; where it can't be overwritten, one more line when the text is new."""
-        line = f"{INDENT * 2}{seconds:5.1f} s  {text}"
+        """The line that is kept up to date; where it can't be overwritten, a new one now and then, if it changed."""
         if self._live:
-            print(f"\r{line[:WIDTH]:<{WIDTH}}", end="", flush=True)
-        elif text != self._last:
-            print(line, flush=True)
-        self._last = text
+            print(f"\r{self._line(seconds, text, WIDTH):<{WIDTH}}", end="", flush=True)
+        elif text != self._last and seconds >= self._next_s:
+            print(self._line(seconds, text))
+            self._last, self._next_s = text, seconds + LINE_EVERY_S
 
-    def progress_ends(self) -> None:
-        """No further update of that line."""
-        print("\n" if self._live else "")
-        self._last = ""
+    def progress_ends(self, seconds: float, text: str) -> None:
+        """Its last update; and an empty line."""
+        line = self._line(seconds, text)
+        print(f"\r{line:<{WIDTH}}\n" if self._live else f"{line}\n")
+        self._last, self._next_s = "", 0.0
+
+    @staticmethod
+    def _line(seconds: float, text: str, most: int = 1000) -> str:
+        line = f"{INDENT * 2}{seconds:4.1f} s  {text}"
+        return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def in_lines(fields: Mapping[str, object], more: str = "") -> str:
+    """A JSON object, its fields packed into lines. `more`: what is left out, in words."""
+    told = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in fields.items()]
+    lines = [""]
+    for part in [*(f"{field}, " for field in told[:-1]), f"{told[-1]}, {more}" if more else told[-1]]:
+        if lines[-1] and len(lines[-1] + part) > WIDTH - 2 * len(INDENT):
+            lines.append("")
+        lines[-1] += part
+    return "{" + "\n ".join(line.rstrip() for line in lines) + "}"

@@ -206,8 +206,11 @@ class PrivateMariaDB:
             return False
 
     def _stands_still(self) -> bool:
-        states = [path.read_text().rpartition(") ")[2][0] for path in Path(f"/proc/{self.pid}/task").glob("*/stat")]
-        return set(states) == {"T"}
+        try:
+            stats = [path.read_text() for path in Path(f"/proc/{self.pid}/task").glob("*/stat")]
+        except FileNotFoundError:  # a thread ended meanwhile
+            return False
+        return all(stat.rpartition(") ")[2].startswith("T") for stat in stats)
 
     def _end_of_log(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")[-3000:]

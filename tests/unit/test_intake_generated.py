@@ -158,7 +158,7 @@ def test_no_callback_is_a_server_error_and_no_refused_one_is_handed_on() -> None
 
     check()
     assert sum(seen.values()) >= 2_000
-    assert min(seen.values()) > 4, f"the cases must reach every answer: {seen}"
+    assert min(seen.values()) > 2, f"the cases must reach every answer: {seen}"
 
 
 def test_the_same_over_http() -> None:
