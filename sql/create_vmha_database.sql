@@ -103,7 +103,8 @@ CREATE TABLE IF NOT EXISTS vm_list (
     UNIQUE KEY active_key (active_key),
     KEY vm_recovery (recovery_id, status),
     KEY vm_uuid (uuid, id),
-    KEY vm_target (action_target, status)
+    KEY vm_target (action_target, status),
+    KEY vm_status (status, action)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS reserve_list (
@@ -368,7 +369,8 @@ SET @todo = IF(
         ADD UNIQUE KEY active_key (active_key),
         ADD KEY vm_recovery (recovery_id, status),
         ADD KEY vm_uuid (uuid, id),
-        ADD KEY vm_target (action_target, status)'
+        ADD KEY vm_target (action_target, status),
+        ADD KEY vm_status (status, action)'
 );
 PREPARE todo FROM @todo;
 EXECUTE todo;

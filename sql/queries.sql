@@ -121,11 +121,11 @@ WHERE hostname = :hostname AND kind = 'process' AND step = 'enable' AND status =
 
 -- recovery_list --
 -- For the operator: the open ones and the newest ended ones.
-SELECT * FROM recovery WHERE due_at IS NOT NULL OR id > (SELECT COALESCE(MAX(id), 0) FROM recovery) - :recent ORDER BY id
+SELECT * FROM recovery WHERE due_at > 0 OR id > (SELECT COALESCE(MAX(id), 0) FROM recovery) - :recent ORDER BY id
 
 -- recovery_open --
 -- All open recoveries.
-SELECT * FROM recovery WHERE due_at IS NOT NULL ORDER BY id
+SELECT * FROM recovery WHERE due_at > 0 ORDER BY id
 
 -- recovery_counts --
 -- For the metrics.
@@ -133,11 +133,11 @@ SELECT kind, status, COUNT(*) AS n FROM recovery GROUP BY kind, status
 
 -- recovery_held --
 -- For the metrics: how many are held, and the oldest.
-SELECT COUNT(*) AS n, MIN(updated_at) AS oldest FROM recovery WHERE due_at IS NOT NULL AND status = 'held'
+SELECT COUNT(*) AS n, MIN(updated_at) AS oldest FROM recovery WHERE due_at > 0 AND status = 'held'
 
 -- recovery_to_tell --
 -- Recoveries whose hold or end nobody was told of, or not lately.
-SELECT * FROM recovery WHERE (status = 'held' AND due_at IS NOT NULL AND (told_at IS NULL OR told_at < :again_before))
+SELECT * FROM recovery WHERE (status = 'held' AND due_at > 0 AND (told_at IS NULL OR told_at < :again_before))
    OR (finished_at >= :since AND status IN ('failed', 'finished') AND (told_at IS NULL OR told_at < finished_at))
 ORDER BY id LIMIT 20
 
@@ -432,10 +432,14 @@ ON DUPLICATE KEY UPDATE version = :version, pid = :pid, started_at = :started_at
 -- The database's clock, and a sign that it answers.
 SELECT NOW_S() AS now
 
--- purge_reports --
--- Old reports whose recovery has ended.
-DELETE FROM notification_list WHERE id IN (SELECT id FROM (SELECT id FROM notification_list
-    WHERE create_at < :before AND (progress NOT IN (0, 1) OR progress IS NULL) ORDER BY create_at LIMIT 1000) old)
+-- purge_reports (mysql) --
+-- Old reports whose recovery has ended, some at a time.
+DELETE FROM notification_list WHERE create_at < :before AND (progress NOT IN (0, 1) OR progress IS NULL) ORDER BY create_at LIMIT 1000
+
+-- purge_reports (sqlite) --
+-- Old reports whose recovery has ended, some at a time.
+DELETE FROM notification_list WHERE id IN (SELECT id FROM notification_list
+    WHERE create_at < :before AND (progress NOT IN (0, 1) OR progress IS NULL) ORDER BY create_at LIMIT 1000)
 
 -- purge_recoveries --
 -- Old ended recoveries that keep no host disabled.
@@ -465,7 +469,7 @@ DELETE FROM host_evidence WHERE received_at < :before AND id NOT IN (SELECT id F
 
 -- expire_reports --
 -- Recoveries nobody has begun that are older than notification_expiration_sec.
-SELECT * FROM recovery WHERE due_at IS NOT NULL AND status = 'new' AND created_at < :before
+SELECT * FROM recovery WHERE due_at > 0 AND status = 'new' AND created_at < :before
 
 -- instance_retry --
 -- The same request was sent once more.

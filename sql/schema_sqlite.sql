@@ -80,6 +80,7 @@ CREATE TABLE IF NOT EXISTS vm_list (
 CREATE INDEX IF NOT EXISTS vm_recovery ON vm_list (recovery_id, status);
 CREATE INDEX IF NOT EXISTS vm_uuid ON vm_list (uuid, id);
 CREATE INDEX IF NOT EXISTS vm_target ON vm_list (action_target, status);
+CREATE INDEX IF NOT EXISTS vm_status ON vm_list (status, action);
 
 -- Spare hosts. A row leaves the list by deleted = 1; used_by says which recovery took it.
 CREATE TABLE IF NOT EXISTS reserve_list (

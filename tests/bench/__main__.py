@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -37,20 +38,21 @@ def main() -> int:
         print(why_not(), file=sys.stderr)
         return 1
     figures, failures = [], 0
-    with tempfile.TemporaryDirectory(prefix="masakari-bench-") as folder:
-        with PrivateMariaDB(Path(folder) / "mariadb", **MARIADB) as mariadb:
-            stage = Stage(Path(folder), mariadb, options.quick)
-            version = stage.version()
-            for name in options.names or BENCHES:
-                begun = time.monotonic()
-                print(f"-- {name} ", end="", file=sys.stderr, flush=True)
-                try:
-                    figures += list(BENCHES[name](stage))
-                    outcome = ""
-                except (RuntimeError, AssertionError) as error:
-                    failures += 1
-                    outcome = f"FAILED: {error}"
-                print(f"{time.monotonic() - begun:.0f} s {outcome}", file=sys.stderr, flush=True)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="masakari-bench-")))
+        mariadb = stack.enter_context(PrivateMariaDB(folder / "mariadb", **MARIADB))
+        stage = Stage(folder, mariadb, options.quick)
+        version = stage.version()
+        for name in options.names or BENCHES:
+            begun = time.monotonic()
+            print(f"-- {name} ", end="", file=sys.stderr, flush=True)
+            try:
+                figures += list(BENCHES[name](stage))
+                outcome = ""
+            except (RuntimeError, AssertionError) as error:
+                failures += 1
+                outcome = f"FAILED: {error}"
+            print(f"{time.monotonic() - begun:.0f} s {outcome}", file=sys.stderr, flush=True)
     print(table(figures))
     missed = sum(figure.missed for figure in figures)
     limits = sum(figure.row[3] != "" for figure in figures)

@@ -42,6 +42,8 @@ SELECT now() - INTERVAL seq SECOND, now() - INTERVAL seq SECOND, 0, CONCAT('old-
     CONCAT('compute', seq % 300), UUID(), now(), '0', '5', '5', 'UTC', '0', '226.94.1.1:5405', 2, 1, CONCAT('old-', seq),
     UNIX_TIMESTAMP() - seq, 1, CONCAT('compute', seq % 300), 1, 'opened', 'QEMU process died', 10000000 + seq, REPEAT('x', 400)
 FROM {numbers}"""
+_SINGLE = """INSERT INTO notification_list (notification_id, report_key, notification_hostname, notification_uuid, body)
+VALUES ('{key}', '{key}', 'compute1', '{uuid}', REPEAT('x', 400))"""
 
 
 def rates(stage: Stage) -> Iterator[Figure]:
@@ -118,10 +120,7 @@ def _empty_handler(seconds: float) -> Load:
 def _single_rows(stage: Stage, connections: int, seconds: float) -> Load:
     """One row of notification_list per commit, as small as a callback makes it."""
     statements = (
-        load.sql_query(
-            "INSERT INTO notification_list (notification_id, report_key, notification_hostname, notification_uuid, body)"
-            f" VALUES ('single-{number}', 'single-{connections}-{number}', 'compute1', '{uuid.uuid4()}', '{'x' * 400}')"
-        )
+        load.sql_query(_SINGLE.replace("{key}", f"{connections}-{number}").replace("{uuid}", str(uuid.uuid4())))
         for number in range(int((seconds + WARM_UP_S) * 20_000))
     )
     made: list[Any] = [

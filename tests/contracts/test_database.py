@@ -248,7 +248,9 @@ def test_a_primary_key_is_a_unique_key(database: Database) -> None:
 
 
 @pytest.mark.parametrize(("name", "params"), [("wrong", {}), ("add_nothing", {"hostname": "c1"}), ("no_such_name", {})])
-def test_a_mistake_in_the_program_is_not_repeated_nor_hidden(database: Database, name: str, params: dict[str, Any]) -> None:
+def test_a_mistake_in_the_program_is_not_repeated_nor_hidden(
+    database: Database, name: str, params: dict[str, Any]
+) -> None:
     runs = []
 
     def mistaken(tx: Tx) -> None:

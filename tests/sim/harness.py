@@ -168,6 +168,7 @@ class House:
         self.around = around or (lambda moment: None)
         self.ports = ports
         self._ids = itertools.count(1)
+        self._databases: list[Database] = []
         self.controller = Controller(self)
 
     def open_database(self, controller: Controller) -> Database:
@@ -179,7 +180,14 @@ class House:
 
         db = Db(drivername="sqlite", name=str(self.path / "vm_ha.sqlite"))
         backend = Sqlite(db, self.clock)
-        return Database(backend, _statements(), self.clock, db.lock_retry_max_cnt, db.read_timeout_s, around)
+        database = Database(backend, _statements(), self.clock, db.lock_retry_max_cnt, db.read_timeout_s, around)
+        self._databases.append(database)
+        return database
+
+    def close(self) -> None:
+        """Close every connection; a house that makes a few hundred others needs it."""
+        for database in self._databases:
+            database.close()
 
     def restart(self, name: str = "controller-1") -> Controller:
         """The controller died and was started again: nothing of its memory is left."""
