@@ -32,7 +32,7 @@ bench: .venv/ready-test mariadb ## how fast it recovers, each number against its
 test-cloud: .venv/ready-test ## the cloud's contract on a real cloud: OS_* and CLOUD_CTL say which
 	@[ -n "$$CLOUD_CTL" ] || { echo "-- CLOUD_CTL must name the command that controls the cloud" \
 		"(verbs up, env, boot, kill, start, purge)" >&2; exit 2; }
-	@CLOUD=real $(RUN) -m pytest -v -rs tests/contracts/test_cloud.py
+	@$(RUN) -m pytest -v -rs tests/contracts/test_cloud.py
 
 clean: ## remove the virtual environment and everything made from the sources
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -164,6 +164,11 @@ def attest(operator: Operator, host: str, note: str) -> Answer:
     return done(f"{told}. {look_at(recovery_id)}", recovery=recovery_id)
 
 
+def host_of(operator: Operator, recovery_id: int) -> str:
+    """The host that a recovery is about. Raises Refused when there is no such recovery."""
+    return str(operator.db.read(lambda tx: existing(tx, recovery_id))["hostname"])
+
+
 def last_sign_of_life(operator: Operator, host: str) -> str:
     """What an operator should know before giving their word that a host is off."""
 
@@ -189,7 +194,9 @@ def bring_back(operator: Operator, host: str) -> Answer:
         recovery_id = store.add(tx, "return", host, segment, now, step=FIRST["return"], reason=reason)
         recovery = store.get(tx, recovery_id)
         assert recovery is not None
-        store.journal(tx, recovery, operator.actor, [store.Event("opened", f"return of {host}", reason, None, None, now)])
+        store.journal(
+            tx, recovery, operator.actor, [store.Event("opened", f"return of {host}", reason, None, None, now)]
+        )
         told = f"recovery {recovery_id} brings {host} back"
         if f"host:{host}" in active:
             told += f", once recovery {active[f'host:{host}'].id} of it has ended (let it finish, or cancel it)"
@@ -234,7 +241,9 @@ def resume(operator: Operator, cluster_port: str) -> Answer:
         others = {row["cluster_port"]: row for row in paused(tx, now)}
         if others.pop(cluster_port, None) is None:
             still = "; ".join(paused_sentence(row) for row in others.values())
-            which = "not all segments are paused" if cluster_port == hosts.ALL_SEGMENTS else f"{cluster_port} is not paused"
+            which = (
+                "not all segments are paused" if cluster_port == hosts.ALL_SEGMENTS else f"{cluster_port} is not paused"
+            )
             raise Refused(f"{which}; there is nothing to resume" + (f". {still}" if still else ""))
         _set_segment(tx, cluster_port, "segment_pause", paused_at=None, paused_until=None, paused_by=None)
         many = _tell_segment(tx, operator, cluster_port, "resume", "", now)
@@ -343,9 +352,10 @@ def _not_releasable(recovery: Recovery) -> str:
 
 def remedy_of(recovery: Recovery) -> str:
     """What can be done about a held recovery."""
-    return remedy(
-        {"id": recovery.id, "hostname": recovery.hostname, "status": recovery.status, "hold": recovery.hold}
-    ) or HOLDS["open"]
+    return (
+        remedy({"id": recovery.id, "hostname": recovery.hostname, "status": recovery.status, "hold": recovery.hold})
+        or HOLDS["open"]
+    )
 
 
 def look_at(recovery_id: int) -> str:
@@ -364,7 +374,9 @@ def _segment_of(tx: Tx, host: str) -> str:
 def _known_segment(tx: Tx, cluster_port: str) -> None:
     names = sorted({row["cluster_port"] for row in tx.all("segment_names") if row["cluster_port"]})
     if cluster_port not in names:
-        raise Refused(f"no host and no spare of a segment {cluster_port} is known; known are: {', '.join(names) or 'none'}")
+        raise Refused(
+            f"no host and no spare of a segment {cluster_port} is known; known are: {', '.join(names) or 'none'}"
+        )
 
 
 def _set_segment(tx: Tx, cluster_port: str, statement: str, **values: Any) -> None:

@@ -61,7 +61,10 @@ def common_options(parser: argparse.ArgumentParser, *, again: bool = False) -> N
     )
     group.add_argument("--db-host", metavar="HOST", default=absent, help="the database server, instead of the file's")
     parser.add_argument(
-        "--json", action="store_true", default=argparse.SUPPRESS if again else False, help="answer in JSON, times in UTC"
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS if again else False,
+        help="answer in JSON, times in UTC",
     )
 
 

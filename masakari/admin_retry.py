@@ -55,22 +55,19 @@ def _go_on(tx: Tx, operator: Operator, recovery: Recovery, attested: bool, now: 
     if recovery.hold == "local_disk":
         failed = [instance for instance in store.instances(tx, recovery.id) if instance.status == "failed"]
         many, left = _reopen(tx, failed)
-        tx.execute(
-            "recovery_seize",
-            id=recovery.id,
-            status="running",
-            step="evacuate",
-            hold=None,
-            reason=f"retried by {operator.name}",
-            now=now,
-        )
+        reason = f"retried by {operator.name}"
+        seized = {"status": "running", "step": "evacuate", "hold": None, "reason": reason}
+        if not tx.execute("recovery_seize", id=recovery.id, now=now, **seized):
+            raise Refused(f"recovery {recovery.id} has just ended; see recovery_manage.py show {recovery.id}")
         write_journal(tx, operator, recovery, "retry of what was held for local disks", f"{many} instances{left}", now)
         return f"recovery {recovery.id} ({recovery.subject}) tries {many} instances again{left}"
     if attested and recovery.hold in ("proof", "alive"):
         return f"recovery {recovery.id} ({recovery.subject}) is open, and goes on with the word of {operator.name}"
     if recovery.status == "held":
         raise Refused(f"recovery {recovery.id} is not failed but held ({recovery.hold}): {remedy_of(recovery)}")
-    raise Refused(f"recovery {recovery.id} is {recovery.status}: let it end, or recovery_manage.py cancel {recovery.id}")
+    raise Refused(
+        f"recovery {recovery.id} is {recovery.status}: let it end, or recovery_manage.py cancel {recovery.id}"
+    )
 
 
 def _again(tx: Tx, operator: Operator, row: dict[str, Any], now: float) -> str:
@@ -86,14 +83,17 @@ def _again(tx: Tx, operator: Operator, row: dict[str, Any], now: float) -> str:
     keep_spare = _still_has_spare(tx, recovery)
     reason = f"tried again by {operator.name}; before: {recovery.status}: {recovery.reason}"[:1000]
     data = json.dumps(_data_again(row, recovery, keep_spare))
+    if not keep_spare:
+        tx.execute("recovery_forget_target", id=recovery.id)
     try:
-        tx.execute("recovery_reopen", id=recovery.id, step=step, reason=reason, active_key=key, data=data, now=now)
+        if not tx.execute(
+            "recovery_reopen", id=recovery.id, step=step, reason=reason, active_key=key, data=data, now=now
+        ):
+            raise Refused(f"recovery {recovery.id} has just been tried again by somebody else")
     except Duplicate as error:
         raise Refused(f"another recovery of {recovery.subject} is open; see recovery_manage.py list") from error
     # Tried again by an operator: never held for many failures.
     tx.execute("recovery_release", id=recovery.id, now=now)
-    if not keep_spare:
-        tx.execute("recovery_forget_target", id=recovery.id)
     ended = [instance for instance in store.instances(tx, recovery.id) if instance.status in ("failed", "skipped")]
     many, left = _reopen(tx, ended)
     if left and recovery.kind == "instance":
@@ -111,7 +111,7 @@ def _data_again(row: dict[str, Any], recovery: Recovery, keep_spare: bool) -> di
     """What a recovery remembers over a retry. Proofs, isolation and requests of the first try are not among it."""
     old = recovery.data
     if recovery.kind == "host":
-        data = {key: old[key] for key in ("boot_id", "report") if key in old}
+        data: dict[str, Any] = {key: old[key] for key in ("boot_id", "report") if key in old}
         if old.get("first_sent_at") or old.get("sent_before"):
             # Its instances may be elsewhere: a cancel must not bring the host back.
             data["sent_before"] = True
@@ -140,22 +140,28 @@ def _still_has_spare(tx: Tx, recovery: Recovery) -> bool:
 
 def _refuse_later(tx: Tx, recovery: Recovery) -> None:
     """Raise Refused when what happened after a recovery makes its retry wrong."""
-    if recovery.kind == "instance":
-        later = tx.all("recovery_newer_instance", uuid=recovery.uuid, id=recovery.id)
-    else:
-        kinds = ["process"] if recovery.kind == "process" else ["host", "return"]
-        later = tx.all("recovery_newer_host", hostname=recovery.hostname, kinds=kinds, id=recovery.id)
-        later = [row for row in later if row["process"] == recovery.process]
-        active = store.active(tx, [f"{kind}:{recovery.hostname}" for kind in kinds])
-        later += [] if recovery.kind == "process" else [{"id": r.id, "kind": r.kind, "status": r.status} for r in active.values()]
-    for row in later:
+    for row in _later(tx, recovery):
         if row["status"] in OPEN:
-            raise Refused(f"recovery {row['id']} ({row['kind']}) of {recovery.hostname} is open: let it end, or cancel it")
+            raise Refused(
+                f"recovery {row['id']} ({row['kind']}) of {recovery.hostname} is open: let it end, or cancel it"
+            )
         if row["status"] == "finished" or (row["status"] == "failed" and row["kind"] == recovery.kind):
             raise Refused(
                 f"recovery {row['id']} ({row['kind']}, {row['status']}) of the same subject is newer than "
                 f"{recovery.id}; only the newest can be tried again"
             )
+
+
+def _later(tx: Tx, recovery: Recovery) -> list[dict[str, Any]]:
+    """Newer recoveries of the same subject; for a host its return counts, and any that is open."""
+    if recovery.kind == "instance":
+        return tx.all("recovery_newer_instance", uuid=recovery.uuid, id=recovery.id)
+    host = recovery.hostname
+    if recovery.kind == "process":
+        rows = tx.all("recovery_newer_host", hostname=host, kinds=["process"], id=recovery.id)
+        return [row for row in rows if row["process"] == recovery.process]
+    active = tx.all("recovery_by_key", keys=[f"host:{host}", f"return:{host}"])
+    return active + tx.all("recovery_newer_host", hostname=host, kinds=["host", "return"], id=recovery.id)
 
 
 def _reopen(tx: Tx, instances: Sequence[Instance]) -> tuple[int, str]:

@@ -7,8 +7,11 @@ from typing import Any
 from masakari import hosts, store
 from masakari.admin import Answer, Operator, Refused, change, database_now, done
 from masakari.admin_lists import notices, unix
+from masakari.admin_text import table
 from masakari.common.text import sql_time
 from masakari.database import Duplicate, Tx
+
+COLUMNS = (("SEGMENT", "cluster_port"), ("HOST", "hostname"), ("SINCE", "since_at"), ("STATE", "state"))
 
 
 def add_spare(operator: Operator, cluster_port: str, host: str) -> Answer:
@@ -58,8 +61,8 @@ def delete_spare(operator: Operator, cluster_port: str, host: str) -> Answer:
     return done(f"{host} is no longer a spare of {cluster_port}", cluster_port=cluster_port, hostname=host)
 
 
-def list_spares(operator: Operator, cluster_port: str | None) -> tuple[list[dict[str, Any]], list[str]]:
-    """Free spares and those that serve an open recovery, with what speaks against the use of a free one; and notices."""
+def list_spares(operator: Operator, cluster_port: str | None) -> Answer:
+    """Free spares, with what speaks against the use of one, and those that serve an open recovery."""
 
     def read(tx: Tx) -> tuple[list[dict[str, Any]], list[str]]:
         now = database_now(tx)
@@ -70,10 +73,12 @@ def list_spares(operator: Operator, cluster_port: str | None) -> tuple[list[dict
         for row in tx.all("spare_in_use"):
             state = f"in use by recovery {row['recovery_id']} of {row['failed_host']}"
             rows.append(_spare(row, state, row["recovery_id"]))
-        rows = [row for row in rows if cluster_port in (None, row["cluster_port"])]
-        return sorted(rows, key=lambda row: row["cluster_port"] or ""), notices(tx, operator)
+        return rows, notices(tx, operator)
 
-    return operator.db.read(read)
+    rows, said = operator.db.read(read)
+    shown = [row for row in rows if cluster_port in (None, row["cluster_port"])]
+    shown.sort(key=lambda row: row["cluster_port"] or "")
+    return Answer("\n".join([*said, table(shown, COLUMNS)]), {"notices": said, "spares": shown})
 
 
 def _spare(row: dict[str, Any], state: str, recovery_id: int | None) -> dict[str, Any]:

@@ -213,7 +213,9 @@ class Nova(Section):
         "", Text(), "Application credential, instead of user, password and project."
     )
     application_credential_secret: str = option("", Text(), "Secret of that credential.", secret=True)
-    region: str = option("", Text(), "Region of Nova in the catalogue.", default_text="the first one found")
+    region: str = option(
+        "", Text(), "Region of Nova in the catalogue.", default_text="needed if the catalogue has several"
+    )
     interface: str = option("public", Choice(("public", "internal", "admin")), "Endpoint of Nova in the catalogue.")
     ca_bundle: str = option(
         "", ABSOLUTE_PATH, "Certificates of the authorities to trust.", default_text="those of the system"

@@ -191,7 +191,7 @@ def _unsettled(instance: Instance, now: float, rules: Rules) -> Move | None:
 def _elsewhere(instance: Instance, server: Server, now: float, rules: Rules) -> Move:
     """The server's own record names another host than the failed one."""
     host = server.host or ""
-    if instance.action is None:
+    if instance.action is None and server.vm_state != "error":
         return Move("skip", f"moved to {host} by somebody else", host=host)
     if server.task_state is not None:
         if now - instance.action_at > rules.evacuation_timeout_s:

@@ -23,6 +23,9 @@ from masakari.recovery import Effect, Outcome, Visit, advance, end, hold, wait
 LOOK_AGAIN_S = 10.0
 POLL_LEAST_S = 0.1
 POLL_MOST_S = 2.0
+TARGET_SEEN_S = 5.0
+"""How long a reserved host that read up is taken to be so."""
+
 LOCAL_DISK = "local disk"
 
 
@@ -120,12 +123,14 @@ def evacuate(visit: Visit) -> Outcome:
     in_flight = [row for row in open_rows if _in_flight(row, moves[row.uuid])]
     blocked = _blocked(visit, view, seen, in_flight)
     asks = [row for row in open_rows if moves[row.uuid].verb in ("ask", "put_back")]
-    other = _other_target(visit, moves) if blocked is None else ""
+    other = _other_target(visit, moves, len(in_flight)) if blocked is None else ""
     if other:
         return advance("reserve", other, effects=effects, data={"spare_wanted": True})
     assert blocked is not None or seen.verdict.valid, "rule 1: no evacuation is requested without proof"
     if blocked is None or in_flight:
         allowed = asks if blocked is None else [row for row in asks if moves[row.uuid].verb == "put_back"]
+        if any(moves[row.uuid].action == "evacuate" for row in allowed) and not _target_up(visit):
+            allowed = [row for row in allowed if moves[row.uuid].action != "evacuate"]
         sent, sent_effects = _send(visit, view, allowed, moves, len(in_flight))
         effects += sent_effects
         if sent or in_flight or (asks and blocked is None):
@@ -188,10 +193,12 @@ def _target_state(visit: Visit, host: str) -> evacuation.Target:
     return evacuation.Target(lost=True, proven=bool(recovery.data.get("isolated_at")))
 
 
-def _other_target(visit: Visit, moves: dict[str, Move]) -> str:
+def _other_target(visit: Visit, moves: dict[str, Move], in_flight: int) -> str:
     """Why another reserved host is needed before anything more is sent; empty when none is."""
     recovery = visit.recovery
     asking = any(move.verb == "ask" for move in moves.values())
+    if asking and not in_flight and recovery.target and not _target_up(visit):
+        return f"nova-compute of the reserved host {recovery.target} reads down"
     if asking and recovery.target and _target_state(visit, recovery.target).lost:
         return f"reserved host {recovery.target} was lost"
     scheduled = recovery.data.get("method") == "auto_priority" and not recovery.data.get("spare_wanted")
@@ -200,6 +207,18 @@ def _other_target(visit: Visit, moves: dict[str, Move]) -> str:
     ):
         return "Nova's scheduler found no host: a reserved host is tried"
     return ""
+
+
+def _target_up(visit: Visit) -> bool:
+    """Whether the reserved host reads up. Nova would let a request to one that is down wait until it is up again."""
+    target, data = visit.recovery.target, visit.recovery.data
+    if not target or visit.now - data.get("target_seen_at", 0.0) < TARGET_SEEN_S:
+        return True
+    service = visit.world.nova.service(target)
+    if service is None or not service.up:
+        return False
+    visit.remember(target_seen_at=visit.now)
+    return True
 
 
 def _in_flight(row: Instance, move: Move) -> bool:

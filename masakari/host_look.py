@@ -69,6 +69,11 @@ def requested(recovery: Recovery) -> bool:
     return bool(recovery.data.get("first_sent_at"))
 
 
+def ever_requested(recovery: Recovery) -> bool:
+    """The same, or before an operator's retry, which asks for new proof: its instances may be elsewhere."""
+    return requested(recovery) or bool(recovery.data.get("sent_before"))
+
+
 def rebooted(recovery: Recovery, known: hosts.Known) -> bool:
     """Whether the host has told of another boot than the one that failed."""
     failed_boot = recovery.data.get("boot_id")

@@ -26,9 +26,16 @@ def reserve(visit: Visit) -> Outcome:
         lambda tx: hosts.recovery_method(tx, recovery.cluster_port, default)
     )
     if method == "auto" or (method == "auto_priority" and not recovery.data.get("spare_wanted")):
-        return advance("list", f"recovery method {method}: Nova's scheduler chooses", data={"method": method})
+        reason = f"recovery method {method}: Nova's scheduler chooses"
+        return advance("list", reason, data={"method": method}, target="")
     refused: list[str] = []
     services = {service.host: service for service in world.nova.services()}
+    if recovery.target:
+        # Its own from before an operator's retry, or one that it has just lost.
+        objection = _objection(visit, recovery.target, services.get(recovery.target))
+        if not objection:
+            return advance("enable_target", f"reserved host {recovery.target} again", data={"method": method})
+        refused.append(f"{recovery.target}: {objection}")
     for spare in world.db.transaction(lambda tx: hosts.free_spares(tx, recovery.cluster_port)):
         objection = _objection(visit, spare["hostname"], services.get(spare["hostname"]))
         if objection:
@@ -110,7 +117,7 @@ def enable_target(visit: Visit) -> Outcome:
             )
         visit.act("enable the reserved host", lambda: nova.enable(service), reason=recovery.target)
         return wait(0.1, f"waiting for Nova to show {recovery.target} enabled")
-    return advance("list", f"reserved host {recovery.target} is up and enabled")
+    return advance("list", f"reserved host {recovery.target} is up and enabled", data={"target_seen_at": visit.now})
 
 
 def _drop_target(visit: Visit, reason: str) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from masakari.host_look import Look, look, requested, write_service
+from masakari.host_look import Look, ever_requested, look, write_service
 from masakari.host_spare import spare_back
 from masakari.recovery import Effect, Outcome, Visit, end, wait
 
@@ -13,7 +13,7 @@ def undo(visit: Visit) -> Outcome:
     """Take back our own disable and give the spare back, then end as was decided."""
     recovery = visit.recovery
     status, reason = recovery.data.get("end") or ("cancelled", "")
-    if requested(recovery):
+    if ever_requested(recovery):
         return end(
             status,
             f"{reason}; the host stays disabled and forced down: recovery_manage.py return --host {recovery.hostname}",

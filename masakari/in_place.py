@@ -97,9 +97,7 @@ def _list(visit: Visit) -> Outcome:
     stopped = [server for server in servers if server.vm_state == "stopped"]
     actions = visit.together([partial(nova.actions, server.id) for server in stopped])
     since = recovery.created_at - visit.world.settings.safety.clock_tolerance_s
-    ran = {
-        server.id for server, told in zip(stopped, actions, strict=True) if evacuation.stopped_by_nova(told, since)
-    }
+    ran = {server.id for server, told in zip(stopped, actions, strict=True) if evacuation.stopped_by_nova(told, since)}
     return wait(0.0, "instances listed", data={"in_place_listed": True}, effects=[_rows_for(visit, servers, ran)])
 
 

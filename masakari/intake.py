@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from masakari import hosts, intake_host, store
 from masakari.common.clock import Clock
-from masakari.common.errors import Unavailable
+from masakari.common.errors import LeaseLost, Unavailable
 from masakari.common.notification import Notification, Receipt
 from masakari.common.signature import Key
 from masakari.common.text import sql_time
@@ -133,8 +133,8 @@ class Intake:
             try:
                 receipts = self._db.transaction(lambda tx: accept(tx, items, self._context()))
                 break
-            except Duplicate as error:
-                # Another controller opened the same recovery meanwhile: read again, and join it.
+            except (Duplicate, LeaseLost) as error:
+                # Meanwhile somebody opened the same recovery, or ended the one to join: read again.
                 if not tries_left:
                     raise Unavailable("another controller is faster all the time") from error
         if any(not receipt.known and receipt.recovery_id for receipt in receipts):
@@ -231,7 +231,7 @@ def _file_small(tx: Tx, items: list[Item], context: intake_host.Context) -> dict
             new.setdefault(key, item)
     opened = _open(tx, new, context) if new else {}
     wake = {joined[item.notification.id] for item in items if item.notification.id in joined and item.trusted}
-    store.wake(tx, sorted(wake), context.now)
+    intake_host.wake(tx, sorted(wake), context.now)
     return {
         item.notification.id: _small_filing(
             item, joined.get(item.notification.id), opened.get(key), new.get(key) is item

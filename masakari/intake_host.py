@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from masakari import admission, hosts, proof, store
+from masakari.common.errors import LeaseLost
 from masakari.common.notification import Notification
 from masakari.config import Settings
 from masakari.database import Tx
@@ -86,6 +87,12 @@ def opened_event(recovery_id: int, item: Item, now: float) -> dict[str, Any]:
     }
 
 
+def wake(tx: Tx, ids: Sequence[int], now: float) -> None:
+    """A report joins these recoveries. Raises LeaseLost when one has ended since it was read: a report must not join that."""
+    if not store.wake(tx, ids, now):
+        raise LeaseLost(f"one of the recoveries {ids} has ended meanwhile")
+
+
 def evidence_of(item: Item, settings: Settings) -> list[Evidence]:
     """Every statement a report makes about its host being off or alive."""
     report, kind = item.notification, item.failure.kind
@@ -129,7 +136,7 @@ def _join(tx: Tx, active: Recovery, item: Item, now: float) -> Filing:
     if item.trusted:
         if active.hold == "callback" and not active.released:
             tx.execute("recovery_release", id=active.id, now=now)
-        store.wake(tx, [active.id], now)
+        wake(tx, [active.id], now)
     told = f"report {item.notification.id} by {item.notification.observer or 'an unnamed monitor'}"
     store.journal(tx, active, "intake", [store.Event("joined", item.failure.reason, told, None, None, now)])
     return Filing("joined", reason, active.id, active.status)
@@ -245,7 +252,7 @@ def file_sign_of_life(tx: Tx, item: Item, context: Context) -> Filing:
     active = store.active(tx, [key, store.active_key("return", report.hostname)])
     if key in active:
         if item.trusted:
-            store.wake(tx, [active[key].id], now)
+            wake(tx, [active[key].id], now)
         return Filing("joined", f"host is up; joins recovery {active[key].id}", active[key].id, active[key].status)
     if not active and item.trusted and context.settings.return_.mode == "auto":
         wishes = [d for d in hosts.disables(tx, report.hostname) if d.kind == "host" and d.seen]

@@ -132,6 +132,10 @@ class Visit:
         """A line for the journal, stored with the outcome."""
         self.events.append(Event(kind, what, reason, uuid, request_id, self.now))
 
+    def remember(self, **data: Any) -> None:
+        """Have the recovery remember this; stored with the next intent or with the outcome."""
+        self.recovery = replace(self.recovery, data={**self.recovery.data, **data})
+
     def intend(
         self,
         what: Sequence[tuple[str, str | None, str]],

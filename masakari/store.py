@@ -75,7 +75,11 @@ def remember(tx: Tx, recovery: Recovery) -> None:
 
 
 def save(tx: Tx, before: Recovery, after: Recovery, now: float, wait_s: float, lease_s: float | None) -> None:
-    """Store what a step returned and the 2015 progress with it. `lease_s` None gives the claim back. Raises LeaseLost."""
+    """Store what a step returned and the 2015 progress with it. `lease_s` None gives the claim back.
+
+    Raises LeaseLost, also when it would be final and a report joined, or an operator spoke, since it was read: the step has
+    to look again.
+    """
     final = after.status in FINAL
     saved = tx.execute(
         "recovery_save",
@@ -206,10 +210,9 @@ def active_ids(tx: Tx, keys: Sequence[str]) -> dict[str, int]:
     return {row["active_key"]: row["id"] for row in tx.all("recovery_ids_by_key", keys=keys)}
 
 
-def wake(tx: Tx, ids: Sequence[int], now: float) -> None:
-    """Have these recoveries looked at at once."""
-    if ids:
-        tx.execute("recovery_wake", ids=list(ids), now=now)
+def wake(tx: Tx, ids: Sequence[int], now: float) -> bool:
+    """Have these recoveries looked at at once; False when one of them has ended meanwhile."""
+    return not ids or tx.execute("recovery_wake", ids=list(ids), now=now) == len(ids)
 
 
 def instances(tx: Tx, recovery_id: int) -> list[Instance]:

@@ -13,6 +13,8 @@ ORDER BY due_at LIMIT :many
 -- Take a recovery if nobody holds it; 1 row or none.
 UPDATE recovery SET owner = :owner, epoch = epoch + 1, beat = beat + 1, lease_until = NOW_S() + :lease_s
 WHERE id = :id AND due_at <= NOW_S() AND (owner IS NULL OR lease_until < NOW_S())
+  AND NOT EXISTS (SELECT 1 FROM failover_segment s WHERE s.cluster_port IN ('*', recovery.cluster_port)
+                  AND s.paused_at IS NOT NULL AND (s.paused_until IS NULL OR s.paused_until > NOW_S()))
 
 -- recovery_guard --
 -- The guard of every write of a worker: changes the row, so that a stale worker and its successor conflict.
@@ -24,7 +26,7 @@ WHERE id = :id AND epoch = :epoch AND owner = :owner
 UPDATE recovery SET data = :data WHERE id = :id
 
 -- recovery_save --
--- Store what a step returned; a report that joined meanwhile keeps the recovery due at once.
+-- Store what a step returned. A report that joined meanwhile keeps the recovery due at once, and from becoming final.
 UPDATE recovery SET told_at = CASE WHEN :hold IS NOT NULL AND (hold IS NULL OR hold <> :hold) THEN NULL ELSE told_at END,
     status = :status, step = :step, hold = :hold, reason = :reason, data = :data, target = :target,
     tries = :tries, step_at = :step_at, updated_at = :now, finished_at = :finished_at, beat = beat + 1,
@@ -32,7 +34,7 @@ UPDATE recovery SET told_at = CASE WHEN :hold IS NOT NULL AND (hold IS NULL OR h
     due_at = CASE WHEN :final = 1 THEN NULL WHEN wakes = :wakes THEN NOW_S() + :wait_s ELSE NOW_S() END,
     owner = CASE WHEN :keep = 1 THEN owner ELSE NULL END,
     lease_until = CASE WHEN :keep = 1 THEN NOW_S() + :lease_s ELSE 0 END
-WHERE id = :id AND epoch = :epoch AND owner = :owner
+WHERE id = :id AND epoch = :epoch AND owner = :owner AND (:final = 0 OR wakes = :wakes)
 
 -- recovery_by_id --
 -- One recovery.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,13 @@ from collections.abc import Mapping, Sequence
 WIDTH = 80
 INDENT = "  "
 LINE_EVERY_S = 0.5
+WIDE = 110
+"""For the output of scripts, which are wider than our own text."""
+
+STORY_TIMES = 25
+"""Columns of the times at the start of a story's line; they differ between lines that are alike otherwise."""
+
+ALIKE_MOST = 4
 
 
 class Screen:
@@ -81,3 +89,26 @@ def in_lines(fields: Mapping[str, object], more: str = "") -> str:
             lines.append("")
         lines[-1] += part
     return "{" + "\n ".join(line.rstrip() for line in lines) + "}"
+
+
+def in_short(output: str) -> str:
+    """What a script printed, with long lines folded, and of many lines that differ in names and numbers only a few."""
+    shown: list[str] = []
+    for _, group in itertools.groupby(output.rstrip().splitlines(), _pattern):
+        lines = list(group)
+        if len(lines) > ALIKE_MOST:
+            lines = [*lines[:2], f"{INDENT}... {len(lines) - 3} more like these ...", lines[-1]]
+        shown += lines
+    return "\n".join(_folded(line) for line in shown)
+
+
+def _pattern(line: str) -> str:
+    """What a line of a table or story has in common with its neighbours."""
+    return re.sub(r"\S*\d\S*", "#", line[STORY_TIMES:])
+
+
+def _folded(line: str) -> str:
+    hanging = " " * (STORY_TIMES + 4)
+    return textwrap.fill(
+        line, WIDE, subsequent_indent=hanging, break_on_hyphens=False, break_long_words=False, drop_whitespace=True
+    )

@@ -45,6 +45,8 @@ admin_password = simcloud
 project_name = service
 [auth]
 keys_file = {folder}/keys.conf
+[controller]
+name = demo
 """
 
 
