@@ -140,7 +140,8 @@ def show(operator: Operator, recovery_id: int) -> Answer:
     row, events, instances, said = operator.db.read(read)
     lines = told(events, row["created_at"])
     shown = [instance_row({**instance, "hostname": row["hostname"]}) for instance in instances]
-    text = [*said, *_head(row), "", story(lines)]
+    # Why an open one doesn't move is said first; an ended one needs nobody.
+    text = [*([] if row["status"] in FINAL else said), *_head(row), "", story(lines)]
     if phases(lines):
         text += ["", f"Time per step: {phases(lines)}"]
     if shown:

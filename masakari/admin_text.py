@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from masakari.common.text import local, utc
+from masakari.model import FINAL
 
 Row = Mapping[str, Any]
 
@@ -34,7 +35,7 @@ HOLDS = {
 """What to do about each hold, by its word."""
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_TRANSITION = re.compile(r"\w+/(?P<old>\w+)(?: \(\w+\))? -> \w+(?:/(?P<new>\w+))?")
+_TRANSITION = re.compile(r"\w+/(?P<old>\w+)(?: \(\w+\))? -> (?P<status>\w+)(?:/(?P<new>\w+))?")
 
 
 def remedy(recovery: Row) -> str:
@@ -114,7 +115,7 @@ def told(events: Sequence[Row], created_at: float) -> list[dict[str, Any]]:
         line["since_s"] = round(max(0.0, event["at"] - before), 3)
         line["phase"], line["phase_s"] = None, None
         left = _TRANSITION.match(event["what"]) if event["kind"] == "transition" and not event["uuid"] else None
-        if left and left["old"] != left["new"]:
+        if left and (left["old"] != left["new"] or left["status"] in FINAL):
             line["phase"], line["phase_s"] = left["old"], round(max(0.0, event["at"] - step_at), 3)
             step_at = event["at"]
         elif event["kind"] == "operator" and event["what"].startswith("retry"):

@@ -19,6 +19,8 @@ MOVING = ("migrating", "resize_prep", "resize_migrating", "resize_migrated", "re
 EVACUABLE = ("active", "stopped", "error")
 NEEDS_RESET = ("paused", "resized")
 MIGRATION_ENDED = ("error", "failed")
+MIGRATION_GONE = (*MIGRATION_ENDED, "completed", "cancelled")
+MIGRATION_OVER = (*MIGRATION_ENDED, "done", "completed")
 TRUE_WORDS = ("true", "on", "yes", "1")
 FALSE_WORDS = ("false", "off", "no", "0")
 
@@ -137,14 +139,28 @@ def next_move(
         settled = _unsettled(instance, now, rules)
         if settled and instance.action_answer != "accepted":
             return settled
-    return _first(instance, server, failed_host)
+    return _foreign(instance, server, migrations, now, rules) or _first(server, failed_host)
 
 
-def _first(instance: Instance, server: Server, failed_host: str) -> Move:
-    """Nothing is under way that we asked for, and the server's own record names the failed host."""
-    task = server.task_state
-    if task in REBUILDING:
-        return Move("follow", f"{task}: an evacuation that was not asked for here is under way")
+def _foreign(
+    instance: Instance, server: Server, migrations: Sequence[Migration], now: float, rules: Rules
+) -> Move | None:
+    """An evacuation that we didn't ask for is under way: it is followed, also while the server reads active and idle."""
+    if server.task_state in REBUILDING:
+        return Move("follow", f"{server.task_state}: an evacuation that was not asked for here is under way")
+    newest = max((m for m in migrations if m.id > instance.migration_seen), key=lambda m: m.id, default=None)
+    if newest is None or newest.status in MIGRATION_GONE:
+        return None
+    told = f"its evacuation to {newest.dest or 'a host of the scheduler'}, not asked for here,"
+    if now - newest.created_at <= rules.evacuation_timeout_s:
+        return Move("follow", f"{told} is under way ({newest.status})")
+    if server.vm_state == "error":
+        return None  # the operator's word that nothing works on it any more
+    return Move("fail", f"{told} has not ended; when nothing works on it any more, reset its state to error and retry")
+
+
+def _first(server: Server, failed_host: str) -> Move:
+    """Nothing is under way, and the server's own record names the failed host."""
     plan = consider(server, failed_host)
     if not plan.evacuate:
         return Move("skip", plan.reason)

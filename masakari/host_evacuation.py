@@ -8,21 +8,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from masakari import evacuation, store
+from masakari import evacuation, hosts, proof, store
 from masakari.common.errors import MaybeSent, Rejected, Unavailable
 from masakari.database import Tx
 from masakari.evacuation import Move
-from masakari.host_look import Look, cancelled, judge, rebooted, unknown_to_nova
+from masakari.host_look import Look, cancelled, judge, proof_rules, rebooted, unknown_to_nova
 from masakari.host_recovery import changed_by_hand
 from masakari.host_spare import spare_back
-from masakari.host_view import View, find_elsewhere, read_view
+from masakari.host_view import View, find_elsewhere, keep_view, kept_view, read_view
 from masakari.model import NOTHING_THERE, Instance
 from masakari.nova import Server
 from masakari.recovery import Effect, Outcome, Visit, advance, end, hold, wait
 
 LOOK_AGAIN_S = 10.0
-POLL_LEAST_S = 0.1
-POLL_MOST_S = 2.0
+LOOK_ALL_S = 5.0
+REFILL = 8
+"""While a full window is under way, the rest is looked at when one in so many has ended, but every LOOK_ALL_S anyway."""
+
+FEW = 20
+"""So few instances are all looked at each time: that is not much for Nova, and shows their end at once."""
+
+FIRST_POLL_S = 1.0
+"""No evacuation is done sooner than this."""
+
+POLL_LEAST_S = 0.02
+POLL_MOST_S = 1.0
 TARGET_SEEN_S = 5.0
 """How long a reserved host that read up is taken to be so."""
 
@@ -34,7 +44,8 @@ def list_instances(visit: Visit) -> Outcome:
     recovery = visit.recovery
     if recovery.cancel_by:
         return cancelled(visit)
-    view = read_view(visit)
+    view = kept_view(visit) or read_view(visit)
+    keep_view(visit, view)
     if visit.world.observing:
         return _observed(visit, view)
     if view.service is None:
@@ -113,9 +124,12 @@ def _taken(was: dict[str, object], instance: Instance) -> dict[str, object]:
 def evacuate(visit: Visit) -> Outcome:
     """One visit: look at all instances at once, record what ended, send what may be sent, say when to look again."""
     recovery = visit.recovery
-    view = read_view(visit)
     rows = visit.world.db.transaction(lambda tx: store.instances(tx, recovery.id))
     open_rows = [row for row in rows if row.open]
+    if not _worth_a_look(visit, open_rows):
+        return wait(_poll_s(visit, len(rows)), recovery.reason)
+    view = kept_view(visit) or read_view(visit, targets={row.action_target for row in open_rows if row.action_target})
+    visit.remember(looked_at=visit.now, looked_wakes=recovery.wakes)
     find_elsewhere(visit, view, open_rows)
     seen = judge(visit, view.service)
     moves = _moves(visit, view, open_rows)
@@ -148,14 +162,30 @@ def evacuate(visit: Visit) -> Outcome:
         )
     if any(moves[row.uuid].verb in ("follow", "again") for row in open_rows):
         return wait(_poll_s(visit, len(rows)), _progress(rows, moves), effects=effects)
+    keep_view(visit, view)
     return advance("finish", _progress(rows, moves), effects=effects)
+
+
+def _worth_a_look(visit: Visit, rows: Sequence[Instance]) -> bool:
+    """Whether to look at everything now. Not while Nova is at all that may be in flight, as one list call shows."""
+    recovery, now = visit.recovery, visit.now
+    sent = [row for row in rows if row.action == "evacuate" and row.action_answer == "accepted"]
+    full = len(sent) >= visit.world.settings.recover_starter.semaphore_multiplicity
+    if not sent or (len(sent) < len(rows) and not full) or len(rows) <= FEW or recovery.cancel_by:
+        return True
+    if recovery.wakes != recovery.data.get("looked_wakes") or now - recovery.data.get("looked_at", 0.0) > LOOK_ALL_S:
+        return True
+    migrations = visit.world.nova.evacuations(source=recovery.hostname)
+    ended = {(m.instance_uuid, m.id) for m in migrations if m.status in evacuation.MIGRATION_OVER}
+    over = sum(any(uuid == row.uuid and number > row.migration_seen for uuid, number in ended) for row in sent)
+    return over == len(sent) or (over * REFILL >= len(sent) and len(sent) < len(rows))
 
 
 def _moves(visit: Visit, view: View, rows: Sequence[Instance]) -> dict[str, Move]:
     settings = visit.world.settings
     rules = evacuation.Rules(settings.safety.action_settle_s, settings.recover_starter.evacuation_timeout_s)
     targets = {host: _target_state(visit, host) for host in {row.action_target for row in rows if row.action_target}}
-    pause = settings.recover_starter.recovery_retry_interval
+    pause, most = settings.recover_starter.recovery_retry_interval, settings.recover_starter.recovery_max_retry_cnt
     moves = {}
     for row in rows:
         move = evacuation.next_move(
@@ -172,8 +202,14 @@ def _moves(visit: Visit, view: View, rows: Sequence[Instance]) -> dict[str, Move
                 "fail",
                 f"{LOCAL_DISK}: {move.reason}. Its disk is not on shared storage; see [nova] rebuild_local_disks",
             )
-        elif move.verb == "again" and row.retry_cnt + 1 >= settings.recover_starter.recovery_max_retry_cnt:
+        elif move.verb == "again" and row.retry_cnt + 1 >= most:
             move = Move("fail", f"tried {row.retry_cnt + 1} times: {move.reason}")
+        elif (
+            move.verb == "ask"
+            and row.action is None
+            and 0 < settings.recover_starter.recovery_max_retry_cnt <= row.retry_cnt
+        ):
+            move = Move("fail", f"tried {row.retry_cnt} times: {row.reason}")
         elif move.verb == "ask" and row.action is None and row.retry_cnt and visit.now - row.action_at < pause:
             move = Move("follow", f"tried {row.retry_cnt} times, next try soon: {row.reason}")
         moves[row.uuid] = move
@@ -186,11 +222,20 @@ def _local_disk(server: Server | None, move: Move) -> bool:
 
 def _target_state(visit: Visit, host: str) -> evacuation.Target:
     """Whether the host an evacuation went to has died since, and whether that is proven (rule 4)."""
-    rows = visit.world.db.transaction(lambda tx: store.active(tx, [f"host:{host}"]))
-    recovery = rows.get(f"host:{host}")
-    if recovery is None:
-        return evacuation.Target()
-    return evacuation.Target(lost=True, proven=bool(recovery.data.get("isolated_at")))
+
+    def read(tx: Tx) -> evacuation.Target:
+        wishes = [d.recovery_id for d in hosts.disables(tx, host) if d.kind == "host" and d.seen]
+        active = store.active(tx, [f"host:{host}"]).get(f"host:{host}")
+        # A recovery of the target that has ended counts until the target has returned.
+        recovery = active or (store.get(tx, max(wishes)) if wishes else None)
+        if recovery is None:
+            return evacuation.Target()
+        known = hosts.known(tx, host, recovery.created_at)
+        facts = proof.Facts(known.proofs, known.life, recovery.data.get("nova_down_since"))
+        verdict = proof.judge(facts, visit.now, proof_rules(visit.world), requested=True)
+        return evacuation.Target(lost=True, proven=verdict.valid and bool(recovery.data.get("isolated_at")))
+
+    return visit.world.db.transaction(read)
 
 
 def _other_target(visit: Visit, moves: dict[str, Move], in_flight: int) -> str:
@@ -352,9 +397,10 @@ def _kind(answer: Exception) -> str:
 
 
 def _poll_s(visit: Visit, many: int) -> float:
-    """Often at first and for few, seldom for many and late: at most about one list call per instance in all."""
-    first = visit.recovery.data.get("first_sent_at") or visit.now
-    return min(max(POLL_LEAST_S, many * 0.003, (visit.now - first) / 20), POLL_MOST_S)
+    """Often at first and for few, seldom for many and late: for many, less than one call per instance in all."""
+    gone_s = visit.now - (visit.recovery.data.get("first_sent_at") or visit.now)
+    share = min(max(many / 1000, 0.02), 0.1)
+    return min(max(POLL_LEAST_S + many * 0.0005, gone_s * share, FIRST_POLL_S - gone_s), POLL_MOST_S)
 
 
 def _progress(rows: Sequence[Instance], moves: dict[str, Move]) -> str:
@@ -371,7 +417,7 @@ def _progress(rows: Sequence[Instance], moves: dict[str, Move]) -> str:
 def finish(visit: Visit) -> Outcome:
     """List the host once more for late arrivals; then say how it went."""
     recovery = visit.recovery
-    view = read_view(visit)
+    view = kept_view(visit) or read_view(visit)
     rows = visit.world.db.transaction(lambda tx: store.instances(tx, recovery.id))
     known = {row.uuid for row in rows}
     late = [server for server in view.here.values() if server.id not in known]

@@ -126,11 +126,12 @@ def write_service(
     reason: str = "",
     want: str | None = None,
     others_want: bool = False,
+    reread: Callable[[], Service | None] | None = None,
 ) -> Service:
     """Change the service record in Nova, so that our own change is never taken for a sign of life.
 
     `want`: the disabled_reason of a disable this recovery wants from now on; the wish is committed with the intent.
-    Returns the service as it reads afterwards; raises what the port raises.
+    Returns the service as `reread` (by default a plain question) finds it afterwards; raises what the port raises.
     """
     recovery = visit.recovery
     started = visit.now
@@ -145,16 +146,12 @@ def write_service(
     try:
         visit.act(what, call, reason=reason, effects=[begin])
     except MaybeSent:
-        return record_write(visit, service)
+        pass
     except Rejected:
         _end_write(visit, service.updated_at)
         raise
-    return record_write(visit, service)
-
-
-def record_write(visit: Visit, before: Service) -> Service:
-    """Read the service after a write of ours and remember the updated_at it left behind."""
-    after = visit.world.nova.service(visit.recovery.hostname) or replace(before, up=False)
+    found = reread() if reread else visit.world.nova.service(recovery.hostname)
+    after = found or replace(service, up=False)
     _end_write(visit, after.updated_at)
     return after
 

@@ -12,12 +12,15 @@ from typing import Any
 from masakari import hosts
 from masakari.common.errors import Rejected, Unavailable
 from masakari.database import Tx
-from masakari.host_look import Look, cancelled, disable_reason, look, rebooted, unknown_to_nova, write_service
+from masakari.host_look import Look, cancelled, disable_reason, judge, look, rebooted, unknown_to_nova, write_service
 from masakari.host_undo import undo_disable
+from masakari.host_view import keep_service, keep_view, kept_service, read_view
 from masakari.nova import Service
 from masakari.recovery import Effect, Outcome, Visit, advance, end, hold, log, wait
 
 LOOK_AGAIN_S = 10.0
+LATE_LOOK_S = 0.05
+"""So long before the end of the probe the service is read again."""
 
 
 def admit(visit: Visit) -> Outcome:
@@ -41,7 +44,7 @@ def prove(visit: Visit) -> Outcome:
     recovery = visit.recovery
     if recovery.cancel_by:
         return cancelled(visit)
-    seen = look(visit)
+    seen, hypervisor = _first_look(visit)
     if seen.service is None:
         return unknown_to_nova(visit)
     remembered = {"nova_down_since": seen.down_since}
@@ -52,7 +55,7 @@ def prove(visit: Visit) -> Outcome:
     if rebooted(recovery, seen.known):
         return advance("in_place", "the host has booted again: its guests of the old boot are gone", data=remembered)
     if seen.verdict.valid:
-        if seen.service.up and _answers(visit):
+        if seen.service.up and _answers(visit, hypervisor):
             return _answered(visit, seen)
         if visit.world.observing:
             return advance("list", f"observe mode: would force {recovery.hostname} down ({seen.verdict.reason})")
@@ -69,9 +72,30 @@ def prove(visit: Visit) -> Outcome:
     return _held(visit, seen, seen.verdict.hold, seen.verdict.reason, remembered)
 
 
-def _answers(visit: Visit) -> bool:
-    """Ask the host through Nova; an answer in time is a sign of life, whatever the BMC said."""
-    return visit.world.nova.answers_uptime(visit.recovery.hostname, visit.world.settings.safety.nova_probe_s)
+def _first_look(visit: Visit) -> tuple[Look, str | None]:
+    """A look, and beside it the id of the hypervisor, which the probe needs. While held only a look."""
+    nova, host = visit.world.nova, visit.recovery.hostname
+    if visit.recovery.hold:
+        return look(visit), None
+    service, hypervisor = visit.together([lambda: nova.service(host), lambda: nova.hypervisor(host)])
+    return judge(visit, service), hypervisor
+
+
+def _answers(visit: Visit, hypervisor: str | None) -> bool:
+    """Ask the host through Nova; an answer in time is a sign of life, whatever the BMC said.
+
+    The look that has to follow is taken when that time is nearly over, and left to the next step.
+    """
+    nova, clock, host = visit.world.nova, visit.world.clock, visit.recovery.hostname
+    within_s = visit.world.settings.safety.nova_probe_s
+
+    def look_late() -> None:
+        clock.sleep(within_s - LATE_LOOK_S)
+        read_at = clock.monotonic()
+        keep_service(visit, read_at, nova.service(host))
+
+    answered, _ = visit.together([lambda: nova.answers_uptime(host, within_s, hypervisor), look_late])
+    return bool(answered)
 
 
 def _answered(visit: Visit, seen: Look) -> Outcome:
@@ -171,7 +195,7 @@ def isolate(visit: Visit) -> Outcome:
     recovery, world = visit.recovery, visit.world
     if recovery.cancel_by:
         return cancelled(visit)
-    seen = look(visit)
+    seen = judge(visit, kept_service(visit) or world.nova.service(recovery.hostname))
     if seen.service is None:
         return unknown_to_nova(visit)
     if not seen.verdict.valid:
@@ -190,9 +214,20 @@ def isolate(visit: Visit) -> Outcome:
             reason=seen.verdict.reason,
             want=reason,
             others_want=was_enabled,
+            reread=lambda: _look_ahead(visit),
         )
         return _isolated(visit, service, seen)
     return _isolated(visit, seen.service, seen)
+
+
+def _look_ahead(visit: Visit) -> Service | None:
+    """The service after our write, and with it at the same time what the next steps want to know."""
+    try:
+        view = read_view(visit, all_services=True)
+    except (Unavailable, Rejected):
+        return visit.world.nova.service(visit.recovery.hostname)
+    keep_view(visit, view)
+    return view.service
 
 
 def _isolated(visit: Visit, service: Service, seen: Look) -> Outcome:
@@ -215,7 +250,9 @@ def _isolated(visit: Visit, service: Service, seen: Look) -> Outcome:
 
 def changed_by_hand(visit: Visit, service: Service) -> Outcome | None:
     """Rule 2: what somebody changed back by hand is never set again."""
-    if visit.recovery.data.get("isolated_at") and (service.enabled or service.up):
+    forced = visit.world.nova.microversion >= (2, 11)
+    unforced = not service.forced_down if forced else service.up
+    if visit.recovery.data.get("isolated_at") and (service.enabled or unforced):
         what = "enabled nova-compute" if service.enabled else "took back the forced-down"
         return hold(
             "changed",

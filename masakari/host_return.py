@@ -47,9 +47,11 @@ def check(visit: Visit) -> Outcome:
     return advance("unforce", "nothing is unfinished")
 
 
-def _failed_again(visit: Visit) -> Outcome | None:
-    """The host was reported down while it was on its way back: its new recovery has the word."""
+def _called_off(visit: Visit) -> Outcome | None:
+    """Cancelled, or the host was reported down while it was on its way back: its new recovery has the word."""
     host = visit.recovery.hostname
+    if visit.recovery.cancel_by:
+        return end("cancelled", f"cancelled by {visit.recovery.cancel_by}")
     again = visit.world.db.read(lambda tx: store.active(tx, [f"host:{host}"])).get(f"host:{host}")
     return end("failed", f"{host} was reported down again: see recovery {again.id}") if again else None
 
@@ -57,9 +59,9 @@ def _failed_again(visit: Visit) -> Outcome | None:
 def unforce(visit: Visit) -> Outcome:
     """Take back the forced-down. Nova refuses while its nova-compute has not restarted since the evacuations."""
     world, host = visit.world, visit.recovery.hostname
-    again = _failed_again(visit)
-    if again:
-        return again
+    called_off = _called_off(visit)
+    if called_off:
+        return called_off
     seen = look(visit)
     if seen.service is None:
         return unknown_to_nova(visit)
@@ -80,11 +82,9 @@ def unforce(visit: Visit) -> Outcome:
 def wait_up(visit: Visit) -> Outcome:
     """Nova must see the service report before it is enabled."""
     recovery = visit.recovery
-    if recovery.cancel_by:
-        return end("cancelled", f"cancelled by {recovery.cancel_by}")
-    again = _failed_again(visit)
-    if again:
-        return again
+    called_off = _called_off(visit)
+    if called_off:
+        return called_off
     service = visit.world.nova.service(recovery.hostname)
     if service is None:
         return unknown_to_nova(visit)
@@ -98,9 +98,9 @@ def wait_up(visit: Visit) -> Outcome:
 def enable(visit: Visit) -> Outcome:
     """Enable, and forget every wish for its disable."""
     recovery, world = visit.recovery, visit.world
-    again = _failed_again(visit)
-    if again:
-        return again
+    called_off = _called_off(visit)
+    if called_off:
+        return called_off
     seen = look(visit)
     if seen.service is None:
         return unknown_to_nova(visit)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from masakari import hosts
 from masakari.common.errors import LeaseLost, MaybeSent
 from masakari.database import Tx
 from masakari.host_look import cancelled
+from masakari.host_view import keep_view, kept_view
 from masakari.nova import Service
 from masakari.recovery import Effect, Outcome, Visit, advance, end, hold, wait
 
@@ -29,7 +31,7 @@ def reserve(visit: Visit) -> Outcome:
         reason = f"recovery method {method}: Nova's scheduler chooses"
         return advance("list", reason, data={"method": method}, target="")
     refused: list[str] = []
-    services = {service.host: service for service in world.nova.services()}
+    services = _services(visit)
     if recovery.target:
         # Its own from before an operator's retry, or one that it has just lost.
         objection = _objection(visit, recovery.target, services.get(recovery.target))
@@ -54,6 +56,14 @@ def reserve(visit: Visit) -> Outcome:
     )
 
 
+def _services(visit: Visit) -> Mapping[str, Service]:
+    view = kept_view(visit)
+    if view is not None and view.services:
+        keep_view(visit, view)
+        return view.services
+    return {service.host: service for service in visit.world.nova.services()}
+
+
 def _no_spare(cluster_port: str, refused: list[str]) -> str:
     told = f" ({'; '.join(refused)})" if refused else ""
     return f"no reserved host left in {cluster_port or 'this segment'}{told}"
@@ -73,7 +83,9 @@ def _objection(visit: Visit, hostname: str, service: Service | None) -> str:
         return f"its nova-compute reported {age:.0f} s ago"
     safety = world.settings.safety
     return world.db.transaction(
-        lambda tx: hosts.spare_objection(tx, hostname, visit.now, safety.failure_window_s, safety.clock_tolerance_s)
+        lambda tx: hosts.spare_objection(
+            tx, hostname, visit.now, safety.failure_window_s, safety.clock_tolerance_s, recovery.id
+        )
     )
 
 
@@ -84,18 +96,23 @@ def _take(visit: Visit, spare_id: int, service: Service, method: str) -> Outcome
 
     def take(tx: Tx) -> None:
         taken = not hosts.spare_objection(
-            tx, service.host, now, safety.failure_window_s, safety.clock_tolerance_s
+            tx, service.host, now, safety.failure_window_s, safety.clock_tolerance_s, recovery.id
         ) and hosts.take_spare(tx, spare_id, recovery.id, now)
         if not taken:
             raise LeaseLost(f"spare {service.host} went elsewhere")
 
     visit.note("decision", f"reserved host {service.host}", "oldest usable spare of the segment")
     return advance(
-        "enable_target",
+        "list" if service.enabled else "enable_target",
         f"reserved host {service.host}",
         effects=[take],
         target=service.host,
-        data={"method": method, "spare_enabled": service.enabled, "spare_reason": service.disabled_reason},
+        data={
+            "method": method,
+            "spare_enabled": service.enabled,
+            "spare_reason": service.disabled_reason,
+            "target_seen_at": now,
+        },
     )
 
 

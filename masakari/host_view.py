@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,28 +11,88 @@ from masakari.model import Instance
 from masakari.nova import Migration, Server, Service
 from masakari.recovery import Visit
 
+FRESH_S = 0.5
+"""A step may go by what the step before it read so long ago at most."""
+
 
 @dataclass(slots=True)
 class View:
-    """What Nova shows at one visit: the failed host's servers, their evacuations, and where the others are now."""
+    """What Nova shows at one visit: the failed host's servers, their evacuations, and where the others are now.
 
+    `services`: every nova-compute, where they were asked for. `read_at`: monotonic, from before the first question.
+    """
+
+    read_at: float
     service: Service | None
     here: dict[str, Server]
     migrations: dict[str, list[Migration]]
     elsewhere: dict[str, Server] = field(default_factory=dict)
+    services: dict[str, Service] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
 
     def server(self, uuid: str) -> Server | None:
         """The server's own record, wherever it is."""
         return self.here.get(uuid) or self.elsewhere.get(uuid)
 
 
-def read_view(visit: Visit) -> View:
-    """Service, servers and evacuations of the failed host, asked for at once."""
-    nova, host = visit.world.nova, visit.recovery.hostname
-    service, servers, migrations = visit.together(
-        [lambda: nova.service(host), lambda: nova.servers(host), lambda: nova.evacuations(source=host)]
+def read_view(visit: Visit, *, targets: Iterable[str] = (), all_services: bool = False) -> View:
+    """Service, servers and evacuations of the failed host, and the servers of these targets, all asked for at once."""
+    nova, host, read_at = visit.world.nova, visit.recovery.hostname, visit.world.clock.monotonic()
+    others = sorted(set(targets) - {host})
+    services, servers, migrations, *elsewhere = visit.together(
+        [
+            nova.services if all_services else lambda: [nova.service(host)],
+            lambda: nova.servers(host),
+            lambda: nova.evacuations(source=host),
+            *(partial(nova.servers, other) for other in others),
+        ]
     )
-    return View(service, {server.id: server for server in servers}, _by_instance(migrations))
+    known = {service.host: service for service in services if service is not None}
+    return View(
+        read_at,
+        known.get(host),
+        {server.id: server for server in servers},
+        _by_instance(migrations),
+        {server.id: server for found in elsewhere for server in found},
+        known,
+        set(others),
+    )
+
+
+def keep_view(visit: Visit, view: View) -> None:
+    """Leave a view to the next step. It spares Nova the same questions; without it, as after a crash, they are asked."""
+    _keep(visit, view.read_at, view)
+
+
+def kept_view(visit: Visit) -> View | None:
+    """What the step before has left here, if that is fresh and of the same claim; to be had once."""
+    view = _kept(visit)
+    return view if isinstance(view, View) else None
+
+
+def keep_service(visit: Visit, read_at: float, service: Service | None) -> None:
+    """The same for the service alone."""
+    _keep(visit, read_at, service)
+
+
+def kept_service(visit: Visit) -> Service | None:
+    """The same for the service alone."""
+    service = _kept(visit)
+    return service if isinstance(service, Service) else None
+
+
+def _keep(visit: Visit, read_at: float, seen: View | Service | None) -> None:
+    views, now = visit.world.views, visit.world.clock.monotonic()
+    for recovery_id, (_, old_at, _) in list(views.items()):
+        if now - old_at > FRESH_S:
+            views.pop(recovery_id, None)
+    views[visit.recovery.id] = (visit.recovery.epoch, read_at, seen)
+
+
+def _kept(visit: Visit) -> View | Service | None:
+    epoch, read_at, seen = visit.world.views.pop(visit.recovery.id, (None, 0.0, None))
+    fresh = epoch == visit.recovery.epoch and visit.world.clock.monotonic() - read_at <= FRESH_S
+    return seen if fresh else None
 
 
 def _by_instance(migrations: Sequence[Migration]) -> dict[str, list[Migration]]:
@@ -50,6 +110,7 @@ def find_elsewhere(visit: Visit, view: View, rows: Sequence[Instance]) -> None:
     targets |= {
         m.dest for row in missing for m in view.migrations.get(row.uuid, [])[-1:] if m.dest and not row.action_target
     }
+    targets -= view.asked
     if missing and targets:
         for servers in visit.together([partial(nova.servers, host) for host in sorted(targets)]):
             view.elsewhere.update({server.id: server for server in servers})

@@ -154,8 +154,16 @@ def drop_spare(tx: Tx, hostname: str, now: float) -> bool:
     return bool(tx.execute("spare_drop", hostname=hostname, delete_at=sql_time(now)))
 
 
-def spare_objection(tx: Tx, hostname: str, now: float, window_s: float, tolerance_s: float) -> str:
-    """Why a host may not be used as a spare now, from what was reported of it; empty when it may (safety rule 5)."""
+def spare_objection(
+    tx: Tx, hostname: str, now: float, window_s: float, tolerance_s: float, for_recovery: int = 0
+) -> str:
+    """Why a host may not be used as a spare now, from what is stored of it; empty when it may (safety rule 5).
+
+    `for_recovery`: the recovery that wants it, which may have it already.
+    """
+    serving = [row["id"] for row in tx.all("spare_serving", hostname=hostname) if row["id"] != for_recovery]
+    if serving:
+        return f"it serves recovery {serving[0]}"
     from_reports = known(tx, hostname, now - window_s)
     if tx.all("recovery_by_key", keys=[f"host:{hostname}", f"return:{hostname}"]):
         return "it has an open recovery itself"

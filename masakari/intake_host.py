@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from masakari import admission, hosts, proof, store
@@ -233,6 +233,7 @@ def _hold_others(tx: Tx, cluster_port: str, reason: str, context: Context) -> No
             reason=reason[:1000],
             now=context.now,
         )
+        store.set_progress(tx, replace(other, status="held"), context.now)
         store.journal(
             tx,
             other,

@@ -149,12 +149,13 @@ class Nova:
         request = Request("actions", "GET", path, key="instanceActions", what=what)
         return [_action(item) for item in self._http.read(request)["instanceActions"]]
 
-    def answers_uptime(self, host: str, within_s: float) -> bool:
+    def answers_uptime(self, host: str, within_s: float, hypervisor: str | None = None) -> bool:
         """Whether the nova-compute of a host itself answers a question within this time: a sign of life.
 
-        False proves nothing. Raises Unavailable when the question can't be put.
+        `hypervisor`: its id, by one who has just asked for it. False proves nothing. Raises Unavailable when the
+        question can't be put.
         """
-        hypervisor = self._hypervisor(host)
+        hypervisor = hypervisor or self.hypervisor(host)
         if hypervisor is None:
             return False
         path = f"/os-hypervisors/{_quoted(hypervisor)}/uptime"
@@ -172,9 +173,12 @@ class Nova:
         request = Request("services", "GET", path, SERVICE_BY_ID, "services")
         return [_service(item) for item in self._http.read(request)["services"]]
 
-    def _hypervisor(self, host: str) -> str | None:
-        """The id of the hypervisor of a host. It has a name of its own, mostly one with the host's name in
-        it; the pattern saves Nova (from 2.53) from listing all there are."""
+    def hypervisor(self, host: str) -> str | None:
+        """The id of the hypervisor of a host; None if Nova knows of none.
+
+        It has a name of its own, mostly one with the host's name in it; the pattern saves Nova (from 2.53) from listing
+        all there are.
+        """
         for query in (f"?{urlencode({'hypervisor_hostname_pattern': host})}", ""):
             request = Request("hypervisors", "GET", f"/os-hypervisors/detail{query}", SERVICE_BY_ID, "hypervisors")
             try:

@@ -57,6 +57,8 @@ def disable(visit: Visit) -> Outcome:
 def enable(visit: Visit) -> Outcome:
     """The process runs again: clear every wish that this process' failures left, unless it flaps."""
     recovery, world = visit.recovery, visit.world
+    if recovery.cancel_by:
+        return end("cancelled", f"cancelled by {recovery.cancel_by}")
     if recovery.hold == "callback" and not recovery.released:
         return hold("callback", recovery.reason, seconds=60.0)
     down_key = store.active_key("process", recovery.hostname, process=recovery.process)

@@ -53,6 +53,8 @@ class World:
     pool: Pool
     name: str
     on_step: Callable[[Recovery, str, float], None] = lambda recovery, step, seconds: None
+    views: dict[int, Any] = field(default_factory=dict)
+    """By recovery, what a step has just read from Nova and the next one may use; see host_view.keep_view."""
 
     @property
     def observing(self) -> bool:

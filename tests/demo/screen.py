@@ -20,6 +20,8 @@ STORY_TIMES = 25
 
 ALIKE_MOST = 4
 
+_STORY_LINE = re.compile(r"\d\d:\d\d:\d\d\.\d\d .{10,14} \w+ +[a-z]+ +")
+
 
 class Screen:
     """Text for a person, on standard output."""
@@ -63,7 +65,7 @@ class Screen:
     def progress(self, seconds: float, text: str) -> None:
         """The line that is kept up to date; where it can't be overwritten, a new one now and then, if it changed."""
         if self._live:
-            print(f"\r{self._line(seconds, text, WIDTH):<{WIDTH}}", end="", flush=True)
+            print(f"\r{self._line(seconds, text, WIDTH - 1):<{WIDTH - 1}}", end="", flush=True)
         elif text != self._last and seconds >= self._next_s:
             print(self._line(seconds, text))
             self._last, self._next_s = text, seconds + LINE_EVERY_S
@@ -71,7 +73,7 @@ class Screen:
     def progress_ends(self, seconds: float, text: str) -> None:
         """Its last update; and an empty line."""
         line = self._line(seconds, text)
-        print(f"\r{line:<{WIDTH}}\n" if self._live else f"{line}\n")
+        print(f"\r{line:<{WIDTH - 1}}\n" if self._live else f"{line}\n")
         self._last, self._next_s = "", 0.0
 
     @staticmethod
@@ -108,7 +110,6 @@ def _pattern(line: str) -> str:
 
 
 def _folded(line: str) -> str:
-    hanging = " " * (STORY_TIMES + 4)
-    return textwrap.fill(
-        line, WIDE, subsequent_indent=hanging, break_on_hyphens=False, break_long_words=False, drop_whitespace=True
-    )
+    told = _STORY_LINE.match(line)
+    hanging = " " * told.end() if told else INDENT * 2
+    return textwrap.fill(line, WIDE, subsequent_indent=hanging, break_on_hyphens=False, break_long_words=False)

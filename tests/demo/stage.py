@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -157,9 +156,10 @@ class Stage:
         return str(path)
 
     def _stop(self) -> None:
+        # All of them before any is waited for: an impatient second Ctrl-C must leave none behind.
         for process in reversed(self._processes.values()):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+            process.terminate()
+        for process in self._processes.values():
             try:
                 process.wait(STOP_WITHIN_S)
             except subprocess.TimeoutExpired:

@@ -225,17 +225,17 @@ class Monitor:
         """The body of a report that another host is down; `proof` is a kind of evidence, or empty."""
         now = time.time()
         evidence = [{"kind": proof, "at": utc(now), "detail": "read back from the BMC"}] if proof else []
-        return self._body("rscGroup", host, "1", "2", "2", now, evidence=evidence, **changes)
+        return self._body("rscGroup", host, ("1", "2", "2"), now, evidence=evidence, **changes)
 
     def instance_down(self, instance: str, **changes: Any) -> dict[str, Any]:
         """The body of a report that the QEMU process of an instance on this host died."""
-        body = self._body("VM", self.host, "0", "5", "5", time.time(), uuid=instance, **changes)
+        body = self._body("VM", self.host, ("0", "5", "5"), time.time(), uuid=instance, **changes)
         del body["startTime"], body["endTime"]
         return body
 
     def process_down(self, process: str = "nova-compute", **changes: Any) -> dict[str, Any]:
         """The body of a report that a process of this host could not be restarted."""
-        return self._body("nodeStatus", self.host, "1", "1", "1", time.time(), process=process, **changes)
+        return self._body("nodeStatus", self.host, ("1", "1", "1"), time.time(), process=process, **changes)
 
     def post(self, url: str, body: dict[str, Any]) -> requests.Response:
         """Send a report once. Raises requests.RequestException when nobody answers."""
@@ -258,9 +258,7 @@ class Monitor:
             time.sleep(0.05)
         raise RuntimeError(f"not delivered within {within_s:g} s: {body['id']}: {said}")
 
-    def _body(
-        self, kind: str, host: str, event_id: str, event_type: str, detail: str, now: float, **changes: Any
-    ) -> dict[str, Any]:
+    def _body(self, kind: str, host: str, numbers: tuple[str, str, str], now: float, **changes: Any) -> dict[str, Any]:
         local = time.strftime("%Y%m%d%H%M%S", time.gmtime(now))
         return {
             "id": str(uuid.uuid4()),
@@ -269,9 +267,9 @@ class Monitor:
             "hostname": host,
             "uuid": "",
             "time": local,
-            "eventID": event_id,
-            "eventType": event_type,
-            "detail": detail,
+            "eventID": numbers[0],
+            "eventType": numbers[1],
+            "detail": numbers[2],
             "startTime": local,
             "endTime": None,
             "tzname": "UTC",

@@ -7,13 +7,14 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import requests
 
 from masakari import intake, store
+from masakari.admin import Operator
 from masakari.common.clock import Clock
 from masakari.common.errors import LeaseLost, Unavailable
 from masakari.common.keys import Key
@@ -40,6 +41,16 @@ CLUSTER = "226.94.1.1:5405"
 Ports = Callable[["Controller", str], None]
 """Called before and after each call of each port, with who calls and what: "db begin", "db committed",
 "http before POST /path", "http after POST /path". It may raise, and it may let others work meanwhile."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A write that left a controller for Nova. `at`: seconds since the house began, by the house's clock."""
+
+    at: float
+    path: str
+    version: str
+    body: dict[str, Any]
 
 
 @functools.cache
@@ -98,6 +109,7 @@ class Controller:
         def told(request: requests.PreparedRequest, **options: Any) -> requests.Response:
             what = f"{request.method} {request.path_url}"
             self.house.ports(self, f"http before {what}")
+            self.house.keep(request)
             response = send(request, **options)
             self.house.ports(self, f"http after {what}")
             return response
@@ -169,6 +181,7 @@ class House:
         self.ports = ports
         self._ids = itertools.count(1)
         self._databases: list[Database] = []
+        self.sent: list[Sent] = []
         self.controller = Controller(self)
 
     def open_database(self, controller: Controller) -> Database:
@@ -183,6 +196,22 @@ class House:
         database = Database(backend, _statements(), self.clock, db.lock_retry_max_cnt, db.read_timeout_s, around)
         self._databases.append(database)
         return database
+
+    def keep(self, request: requests.PreparedRequest) -> None:
+        """Remember a write to Nova."""
+        if request.method in ("POST", "PUT") and "/compute/" in request.path_url:
+            version = request.headers.get("X-OpenStack-Nova-API-Version", "")
+            body = json.loads(request.body or b"{}")
+            self.sent.append(Sent(self.clock.monotonic(), request.path_url, version, body))
+
+    def asked(self, action: str) -> list[Sent]:
+        """The writes of a kind: evacuate, os-stop, os-start, os-resetState, forced_down, status, ..."""
+        return [sent for sent in self.sent if action in sent.body]
+
+    @property
+    def operator(self) -> Operator:
+        """Somebody with the operator scripts."""
+        return Operator(self.controller.db, self.settings, "anna")
 
     def close(self) -> None:
         """Close every connection; a house that makes a few hundred others needs it."""
