@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from masakari import hosts, housekeeping, store
-from masakari.admin_text import HOLDS, remedy, seconds
+from masakari.admin_text import remedy, seconds
 from masakari.common.errors import MasakariError
 from masakari.common.text import local, sql_time
 from masakari.config import Settings
@@ -352,10 +352,8 @@ def _not_releasable(recovery: Recovery) -> str:
 
 def remedy_of(recovery: Recovery) -> str:
     """What can be done about a held recovery."""
-    return (
-        remedy({"id": recovery.id, "hostname": recovery.hostname, "status": recovery.status, "hold": recovery.hold})
-        or HOLDS["open"]
-    )
+    fields = ("id", "hostname", "status", "hold", "target")
+    return remedy({name: getattr(recovery, name) for name in fields})
 
 
 def look_at(recovery_id: int) -> str:

@@ -13,7 +13,7 @@ from masakari.model import FINAL
 Row = Mapping[str, Any]
 
 HOLDS = {
-    "proof": "make sure that {host} is off, then: recovery_manage.py attest --host {host}. Power-off read back or a "
+    "proof": "check that {host} is really off, then: recovery_manage.py attest --host {host}. Power-off read back or a "
     "fencing, reported by a monitor, serves as well. If it is well: recovery_manage.py cancel {id}",
     "alive": "{host} shows signs of life. If it is well: recovery_manage.py cancel {id}. If it is really off, wait for new "
     "proof, or: recovery_manage.py attest --host {host}",
@@ -23,10 +23,12 @@ HOLDS = {
     "changed": "set it by hand in Nova to go on, or: recovery_manage.py cancel {id}",
     "no_spare": "add a spare, which is taken within seconds: reserve_host_manage.py --mode add; or: "
     "recovery_manage.py cancel {id}",
+    "target": "instances may run on {target}. If it is off, too: recovery_manage.py attest --host {target}; otherwise it goes "
+    "on when {target} is back",
     "local_disk": "bring the host back, or give the data of these disks up ([nova] rebuild_local_disks = yes, reload the "
     "controller, recovery_manage.py retry {id}), or: recovery_manage.py cancel {id}",
     "host_down": "it goes on when nova-compute of {host} reads up; if the whole host is dead, its own recovery takes over",
-    "down": "start nova-compute on {host}",
+    "down": "start or restart nova-compute on {host}, as the reason says",
     "open": "it goes on when what it waits for has ended",
     "refused": "mend what Nova says; it is tried again by itself. Or: recovery_manage.py cancel {id}",
     "observe": "[safety] mode = observe: nothing is written to Nova. Set mode = act, or: recovery_manage.py cancel {id}",
@@ -43,7 +45,7 @@ def remedy(recovery: Row) -> str:
     if recovery["status"] != "held":
         return ""
     told = HOLDS.get(recovery["hold"] or "", "see its reason")
-    return told.format(id=recovery["id"], host=recovery["hostname"])
+    return told.format(id=recovery["id"], host=recovery["hostname"], target=recovery["target"] or "the reserved host")
 
 
 def duration(text: str) -> float:

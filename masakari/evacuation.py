@@ -48,7 +48,7 @@ class Move:
     reason: str
     action: str = ""
     host: str = ""
-    action_is_reset: bool = False
+    target_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,12 @@ def _evacuating(
     if target.lost and (busy or newest is not None) and not (newest and newest.status in MIGRATION_ENDED):
         if target.proven:
             return Move("ask", f"its target {instance.action_target} died too and is proven off", "reset_state")
-        return Move("follow", f"its target {instance.action_target} does not answer: it may run there, proof is needed")
+        return Move(
+            "follow",
+            f"the reserved host {instance.action_target} does not answer and they may run there: make sure that it is off, "
+            f"then: recovery_manage.py attest --host {instance.action_target}",
+            target_lost=True,
+        )
     if not busy and newest is not None and newest.status in MIGRATION_ENDED:
         return Move("again", server.fault or f"Nova's migration {newest.id} ended as {newest.status}")
     if age > rules.evacuation_timeout_s:
@@ -230,6 +235,8 @@ def _elsewhere(instance: Instance, server: Server, now: float, rules: Rules) -> 
 def _way_back(instance: Instance, server: Server) -> str:
     """The action that makes the server as it was, empty when it is."""
     was = instance.was.get("vm_state")
+    if instance.was.get("start") and server.vm_state == "stopped":
+        return "start"
     if was == "paused" and server.vm_state == "active":
         return "pause"
     if was == "stopped" and server.vm_state == "active":

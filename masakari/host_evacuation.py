@@ -7,32 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 from masakari import evacuation, hosts, proof, store
+from masakari.carry import keep, kept
 from masakari.common.errors import MaybeSent, Rejected, Unavailable
 from masakari.database import Tx
 from masakari.evacuation import Move
 from masakari.host_look import Look, cancelled, judge, proof_rules, rebooted, unknown_to_nova
+from masakari.host_pace import pause_s, worth_a_look
 from masakari.host_recovery import changed_by_hand
 from masakari.host_spare import spare_back
-from masakari.host_view import View, find_elsewhere, keep_view, kept_view, read_view
+from masakari.host_view import View, find_elsewhere, read_view
 from masakari.model import NOTHING_THERE, Instance
 from masakari.nova import Server
 from masakari.recovery import Effect, Outcome, Visit, advance, end, hold, wait
 
 LOOK_AGAIN_S = 10.0
-LOOK_ALL_S = 5.0
-REFILL = 8
-"""While a full window is under way, the rest is looked at when one in so many has ended, but every LOOK_ALL_S anyway."""
-
-FEW = 20
-"""So few instances are all looked at each time: that is not much for Nova, and shows their end at once."""
-
-FIRST_POLL_S = 1.0
-"""No evacuation is done sooner than this."""
-
-POLL_LEAST_S = 0.02
-POLL_MOST_S = 1.0
 TARGET_SEEN_S = 5.0
 """How long a reserved host that read up is taken to be so."""
 
@@ -44,8 +35,8 @@ def list_instances(visit: Visit) -> Outcome:
     recovery = visit.recovery
     if recovery.cancel_by:
         return cancelled(visit)
-    view = kept_view(visit) or read_view(visit)
-    keep_view(visit, view)
+    view = kept(visit, View) or read_view(visit)
+    keep(visit, view.read_at, view)
     if visit.world.observing:
         return _observed(visit, view)
     if view.service is None:
@@ -53,7 +44,7 @@ def list_instances(visit: Visit) -> Outcome:
     changed = changed_by_hand(visit, view.service)
     if changed:
         return changed
-    effects = _take_in(visit, view, visit.world.db.transaction(lambda tx: store.instances(tx, recovery.id)))
+    effects = _take_in(visit, view, visit.instances())
     many = sum(1 for server in view.here.values() if evacuation.consider(server, recovery.hostname).evacuate)
     return advance("evacuate", f"{many} of {len(view.here)} instances to evacuate", effects=effects)
 
@@ -76,7 +67,7 @@ def _take_in(visit: Visit, view: View, known: Sequence[Instance]) -> list[Effect
     fresh = [server for server in view.here.values() if server.id not in rows]
     if not fresh:
         return []
-    report = recovery.data.get("report")
+    report, crashed = recovery.data.get("report"), _crashed(visit, fresh)
 
     def write(tx: Tx) -> None:
         busy = store.active_instances(tx, [server.id for server in fresh])
@@ -87,7 +78,8 @@ def _take_in(visit: Visit, view: View, known: Sequence[Instance]) -> list[Effect
             if server.id in busy:
                 instance, kind = busy[server.id]
                 if kind == "instance":
-                    store.take_over(tx, instance, server, recovery, plan.priority, _taken(was, instance), now)
+                    was = _taken(was, instance, server.id in crashed)
+                    store.take_over(tx, instance, server, recovery, plan.priority, was, now)
                 continue
             new.append(
                 store.instance_row(
@@ -113,22 +105,33 @@ def _take_in(visit: Visit, view: View, known: Sequence[Instance]) -> list[Effect
     return [write]
 
 
-def _taken(was: dict[str, object], instance: Instance) -> dict[str, object]:
+def _taken(was: dict[str, object], instance: Instance, crashed: bool) -> dict[str, object]:
     """The state before the failure, and whether an os-stop may still wait in the dead host's queue."""
-    if instance.action in ("stop", "start"):
+    if crashed or instance.action in ("stop", "start"):
         # The instance recovery was about to start it again: it ran when it failed.
-        was = {**was, "vm_state": "active"}
+        was = {**was, "vm_state": "active", "start": True}
     return {**was, "stop_queued": True} if instance.action == "stop" else was
+
+
+def _crashed(visit: Visit, servers: Sequence[Server]) -> set[str]:
+    """Of those that an instance recovery wants to start again, the ones that Nova itself booked as stopped."""
+    stopped = [server.id for server in servers if server.vm_state == "stopped"]
+    if not stopped:
+        return set()
+    busy = visit.world.db.transaction(lambda tx: store.active_instances(tx, stopped))
+    told = [uuid for uuid, (_, kind) in busy.items() if kind == "instance"]
+    actions = visit.together([partial(visit.world.nova.actions, uuid) for uuid in told])
+    return {uuid for uuid, found in zip(told, actions, strict=True) if evacuation.stopped_by_nova(found, 0.0)}
 
 
 def evacuate(visit: Visit) -> Outcome:
     """One visit: look at all instances at once, record what ended, send what may be sent, say when to look again."""
     recovery = visit.recovery
-    rows = visit.world.db.transaction(lambda tx: store.instances(tx, recovery.id))
+    rows = visit.instances()
     open_rows = [row for row in rows if row.open]
-    if not _worth_a_look(visit, open_rows):
-        return wait(_poll_s(visit, len(rows)), recovery.reason)
-    view = kept_view(visit) or read_view(visit, targets={row.action_target for row in open_rows if row.action_target})
+    if not worth_a_look(visit, open_rows):
+        return wait(pause_s(visit, len(rows)), recovery.reason)
+    view = kept(visit, View) or read_view(visit, targets={row.action_target for row in open_rows if row.action_target})
     visit.remember(looked_at=visit.now, looked_wakes=recovery.wakes)
     find_elsewhere(visit, view, open_rows)
     seen = judge(visit, view.service)
@@ -147,9 +150,13 @@ def evacuate(visit: Visit) -> Outcome:
             allowed = [row for row in allowed if moves[row.uuid].action != "evacuate"]
         sent, sent_effects = _send(visit, view, allowed, moves, len(in_flight))
         effects += sent_effects
+        lost = [moves[row.uuid] for row in in_flight if moves[row.uuid].target_lost]
+        if lost and not sent and len(lost) == len(in_flight):
+            reason = f"{_progress(rows, moves)}: {lost[0].reason}"
+            return hold("target", reason, seconds=TARGET_SEEN_S, effects=effects)
         if sent or in_flight or (asks and blocked is None):
             reason = blocked.reason if blocked else _progress(rows, moves)
-            return wait(_poll_s(visit, len(rows)), reason, effects=effects)
+            return wait(pause_s(visit, len(rows), view), reason, effects=effects)
     if blocked is not None:
         return Outcome(
             blocked.status,
@@ -161,24 +168,9 @@ def evacuate(visit: Visit) -> Outcome:
             effects=[*effects, *blocked.effects],
         )
     if any(moves[row.uuid].verb in ("follow", "again") for row in open_rows):
-        return wait(_poll_s(visit, len(rows)), _progress(rows, moves), effects=effects)
-    keep_view(visit, view)
+        return wait(pause_s(visit, len(rows), view), _progress(rows, moves), effects=effects)
+    keep(visit, view.read_at, view)
     return advance("finish", _progress(rows, moves), effects=effects)
-
-
-def _worth_a_look(visit: Visit, rows: Sequence[Instance]) -> bool:
-    """Whether to look at everything now. Not while Nova is at all that may be in flight, as one list call shows."""
-    recovery, now = visit.recovery, visit.now
-    sent = [row for row in rows if row.action == "evacuate" and row.action_answer == "accepted"]
-    full = len(sent) >= visit.world.settings.recover_starter.semaphore_multiplicity
-    if not sent or (len(sent) < len(rows) and not full) or len(rows) <= FEW or recovery.cancel_by:
-        return True
-    if recovery.wakes != recovery.data.get("looked_wakes") or now - recovery.data.get("looked_at", 0.0) > LOOK_ALL_S:
-        return True
-    migrations = visit.world.nova.evacuations(source=recovery.hostname)
-    ended = {(m.instance_uuid, m.id) for m in migrations if m.status in evacuation.MIGRATION_OVER}
-    over = sum(any(uuid == row.uuid and number > row.migration_seen for uuid, number in ended) for row in sent)
-    return over == len(sent) or (over * REFILL >= len(sent) and len(sent) < len(rows))
 
 
 def _moves(visit: Visit, view: View, rows: Sequence[Instance]) -> dict[str, Move]:
@@ -355,7 +347,7 @@ def _ask(visit: Visit, view: View, row: Instance, move: Move) -> str | Exception
         return Unavailable("not sent: the lease would have ended before its answer")
     try:
         if move.verb == "put_back":
-            return nova.pause(row.uuid) if move.action == "pause" else nova.stop(row.uuid)
+            return {"pause": nova.pause, "stop": nova.stop, "start": nova.start}[move.action](row.uuid)
         assert server.host == recovery.hostname, f"rule 3: {row.uuid} reads {server.host}, not {recovery.hostname}"
         if move.action == "reset_state":
             return nova.reset_state(row.uuid, "error")
@@ -396,13 +388,6 @@ def _kind(answer: Exception) -> str:
     return "refused" if isinstance(answer, Rejected) else "not sent"
 
 
-def _poll_s(visit: Visit, many: int) -> float:
-    """Often at first and for few, seldom for many and late: for many, less than one call per instance in all."""
-    gone_s = visit.now - (visit.recovery.data.get("first_sent_at") or visit.now)
-    share = min(max(many / 1000, 0.02), 0.1)
-    return min(max(POLL_LEAST_S + many * 0.0005, gone_s * share, FIRST_POLL_S - gone_s), POLL_MOST_S)
-
-
 def _progress(rows: Sequence[Instance], moves: dict[str, Move]) -> str:
     """One sentence for the operator: 12 of 20 evacuated, 1 failed, 7 to go."""
     words = {"done": "finished", "fail": "failed", "skip": "skipped"}
@@ -417,8 +402,8 @@ def _progress(rows: Sequence[Instance], moves: dict[str, Move]) -> str:
 def finish(visit: Visit) -> Outcome:
     """List the host once more for late arrivals; then say how it went."""
     recovery = visit.recovery
-    view = kept_view(visit) or read_view(visit)
-    rows = visit.world.db.transaction(lambda tx: store.instances(tx, recovery.id))
+    view = kept(visit, View) or read_view(visit)
+    rows = visit.instances()
     known = {row.uuid for row in rows}
     late = [server for server in view.here.values() if server.id not in known]
     if late and not recovery.cancel_by:

@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from masakari import hosts
+from masakari.carry import keep, kept
 from masakari.common.errors import Rejected, Unavailable
 from masakari.database import Tx
 from masakari.host_look import Look, cancelled, disable_reason, judge, look, rebooted, unknown_to_nova, write_service
 from masakari.host_undo import undo_disable
-from masakari.host_view import keep_service, keep_view, kept_service, read_view
+from masakari.host_view import read_view
 from masakari.nova import Service
 from masakari.recovery import Effect, Outcome, Visit, advance, end, hold, log, wait
 
@@ -92,7 +93,7 @@ def _answers(visit: Visit, hypervisor: str | None) -> bool:
     def look_late() -> None:
         clock.sleep(within_s - LATE_LOOK_S)
         read_at = clock.monotonic()
-        keep_service(visit, read_at, nova.service(host))
+        keep(visit, read_at, nova.service(host))
 
     answered, _ = visit.together([lambda: nova.answers_uptime(host, within_s, hypervisor), look_late])
     return bool(answered)
@@ -195,7 +196,7 @@ def isolate(visit: Visit) -> Outcome:
     recovery, world = visit.recovery, visit.world
     if recovery.cancel_by:
         return cancelled(visit)
-    seen = judge(visit, kept_service(visit) or world.nova.service(recovery.hostname))
+    seen = judge(visit, kept(visit, Service) or world.nova.service(recovery.hostname))
     if seen.service is None:
         return unknown_to_nova(visit)
     if not seen.verdict.valid:
@@ -226,7 +227,7 @@ def _look_ahead(visit: Visit) -> Service | None:
         view = read_view(visit, all_services=True)
     except (Unavailable, Rejected):
         return visit.world.nova.service(visit.recovery.hostname)
-    keep_view(visit, view)
+    keep(visit, view.read_at, view)
     return view.service
 
 
@@ -253,11 +254,12 @@ def changed_by_hand(visit: Visit, service: Service) -> Outcome | None:
     forced = visit.world.nova.microversion >= (2, 11)
     unforced = not service.forced_down if forced else service.up
     if visit.recovery.data.get("isolated_at") and (service.enabled or unforced):
+        host = visit.recovery.hostname
         what = "enabled nova-compute" if service.enabled else "took back the forced-down"
         return hold(
             "changed",
-            f"changed by hand: somebody {what} of {visit.recovery.hostname} during the recovery; nothing more is "
-            "requested. Disable and force it down by hand to go on, or cancel",
+            f"changed by hand: somebody {what} of {host} during the recovery; nothing more is "
+            f"requested. To go on, disable and force it down by hand, then: recovery_manage.py attest --host {host}; or cancel",
             seconds=LOOK_AGAIN_S,
         )
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from functools import partial
 
-from masakari import evacuation, store
+from masakari import evacuation, host_undo, store
 from masakari.common.errors import MaybeSent, NotFound, Rejected
 from masakari.host_look import look, unknown_to_nova, write_service
 from masakari.model import Instance
@@ -57,8 +57,7 @@ def _called_off(visit: Visit) -> Outcome | None:
 
 
 def unforce(visit: Visit) -> Outcome:
-    """Take back the forced-down. Nova refuses while its nova-compute has not restarted since the evacuations."""
-    world, host = visit.world, visit.recovery.hostname
+    """Take back the forced-down."""
     called_off = _called_off(visit)
     if called_off:
         return called_off
@@ -67,16 +66,7 @@ def unforce(visit: Visit) -> Outcome:
         return unknown_to_nova(visit)
     if not seen.service.forced_down:
         return advance("wait_up", "not forced down")
-    service = seen.service
-    try:
-        write_service(visit, "take back the forced-down", service, lambda: world.nova.force_down(service, False))
-    except Rejected as error:
-        return hold(
-            "refused",
-            f"Nova refuses to take {host} back: {error.message}. Restart nova-compute on {host}",
-            seconds=LOOK_AGAIN_S,
-        )
-    return wait(0.2, "waiting for Nova to show it")
+    return host_undo.unforce(visit, seen.service)
 
 
 def wait_up(visit: Visit) -> Outcome:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from masakari import hosts
+from masakari.carry import keep, kept
 from masakari.common.errors import LeaseLost, MaybeSent
 from masakari.database import Tx
 from masakari.host_look import cancelled
-from masakari.host_view import keep_view, kept_view
+from masakari.host_view import View
 from masakari.nova import Service
 from masakari.recovery import Effect, Outcome, Visit, advance, end, hold, wait
 
@@ -57,9 +58,9 @@ def reserve(visit: Visit) -> Outcome:
 
 
 def _services(visit: Visit) -> Mapping[str, Service]:
-    view = kept_view(visit)
+    view = kept(visit, View)
     if view is not None and view.services:
-        keep_view(visit, view)
+        keep(visit, view.read_at, view)
         return view.services
     return {service.host: service for service in visit.world.nova.services()}
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from masakari.common.errors import Rejected
 from masakari.host_look import Look, ever_requested, look, write_service
 from masakari.host_spare import spare_back
-from masakari.recovery import Effect, Outcome, Visit, end, wait
+from masakari.nova import Service
+from masakari.recovery import REFUSED_RETRY_S, Effect, Outcome, Visit, end, hold, wait
 
 UP_WAIT_S = 120.0
+UNTIDY_AGAIN_S = 5.0
 
 
 def undo(visit: Visit) -> Outcome:
@@ -26,6 +29,28 @@ def undo(visit: Visit) -> Outcome:
     if isinstance(undone, Outcome):
         return undone
     return end(status, reason, effects=[*undone, *spare])
+
+
+def unforce(visit: Visit, service: Service) -> Outcome:
+    """Take back the forced-down, once Nova won't refuse: when nova-compute has restarted since the evacuations."""
+    nova, host = visit.world.nova, visit.recovery.hostname
+    untidy = sum(migration.status == "done" for migration in nova.evacuations(source=host))
+    if untidy:
+        return hold(
+            "down",
+            f"{untidy} evacuations from {host} are not tidied up: restart nova-compute on {host}, until then Nova "
+            "refuses to take it back",
+            seconds=UNTIDY_AGAIN_S,
+        )
+    try:
+        write_service(visit, "take back the forced-down", service, lambda: nova.force_down(service, False))
+    except Rejected as error:
+        return hold(
+            "refused",
+            f"Nova refuses to take {host} back: {error.message}. Restart nova-compute on {host}",
+            seconds=REFUSED_RETRY_S,
+        )
+    return wait(0.2, "waiting for Nova to show that the forced-down is taken back")
 
 
 def undo_disable(visit: Visit, seen: Look, for_recovery: int | None = None) -> Outcome | list[Effect]:
@@ -52,10 +77,7 @@ def undo_disable(visit: Visit, seen: Look, for_recovery: int | None = None) -> O
         visit.note("decision", "left disabled", f"somebody else disabled it meanwhile: {service.disabled_reason}")
         return clear
     if service.forced_down:
-        after = write_service(
-            visit, "take back the forced-down", service, lambda: world.nova.force_down(service, False)
-        )
-        return wait(0.5, f"waiting for nova-compute of {recovery.hostname} to read up" if not after.up else "enabling")
+        return unforce(visit, service)
     if not service.up:
         if visit.now - recovery.step_at < UP_WAIT_S:
             return wait(5.0, f"waiting for nova-compute of {recovery.hostname} to read up before it is enabled")

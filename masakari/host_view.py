@@ -11,9 +11,6 @@ from masakari.model import Instance
 from masakari.nova import Migration, Server, Service
 from masakari.recovery import Visit
 
-FRESH_S = 0.5
-"""A step may go by what the step before it read so long ago at most."""
-
 
 @dataclass(slots=True)
 class View:
@@ -57,42 +54,6 @@ def read_view(visit: Visit, *, targets: Iterable[str] = (), all_services: bool =
         known,
         set(others),
     )
-
-
-def keep_view(visit: Visit, view: View) -> None:
-    """Leave a view to the next step. It spares Nova the same questions; without it, as after a crash, they are asked."""
-    _keep(visit, view.read_at, view)
-
-
-def kept_view(visit: Visit) -> View | None:
-    """What the step before has left here, if that is fresh and of the same claim; to be had once."""
-    view = _kept(visit)
-    return view if isinstance(view, View) else None
-
-
-def keep_service(visit: Visit, read_at: float, service: Service | None) -> None:
-    """The same for the service alone."""
-    _keep(visit, read_at, service)
-
-
-def kept_service(visit: Visit) -> Service | None:
-    """The same for the service alone."""
-    service = _kept(visit)
-    return service if isinstance(service, Service) else None
-
-
-def _keep(visit: Visit, read_at: float, seen: View | Service | None) -> None:
-    views, now = visit.world.views, visit.world.clock.monotonic()
-    for recovery_id, (_, old_at, _) in list(views.items()):
-        if now - old_at > FRESH_S:
-            views.pop(recovery_id, None)
-    views[visit.recovery.id] = (visit.recovery.epoch, read_at, seen)
-
-
-def _kept(visit: Visit) -> View | Service | None:
-    epoch, read_at, seen = visit.world.views.pop(visit.recovery.id, (None, 0.0, None))
-    fresh = epoch == visit.recovery.epoch and visit.world.clock.monotonic() - read_at <= FRESH_S
-    return seen if fresh else None
 
 
 def _by_instance(migrations: Sequence[Migration]) -> dict[str, list[Migration]]:

@@ -85,7 +85,7 @@ def in_place(visit: Visit) -> Outcome:
         return hold(
             "down", f"{recovery.hostname} has booted again; waiting for its nova-compute to read up", effects=undone
         )
-    rows = visit.world.db.transaction(lambda tx: store.instances(tx, recovery.id))
+    rows = visit.instances()
     servers = {server.id: server for server in visit.world.nova.servers(recovery.hostname)}
     return _go_on(visit, seen.known, [row for row in rows if row.open], servers, undone)
 

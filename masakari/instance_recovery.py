@@ -7,6 +7,7 @@ started, rebooted or stopped by somebody since.
 from __future__ import annotations
 
 from masakari import store
+from masakari.carry import keep, kept
 from masakari.common.errors import Conflict, MaybeSent, NotFound
 from masakari.common.text import utc
 from masakari.evacuation import wants_ha
@@ -14,7 +15,10 @@ from masakari.model import Instance, Recovery
 from masakari.nova import Action, Server, Service
 from masakari.recovery import Outcome, Table, Visit, advance, end, hold, wait
 
-POLL_S = 0.05
+POLL_LEAST_S = 0.01
+POLL_SHARE = 0.015
+"""Of the time that a stop or start has taken so far: the pause before the next look."""
+
 USER_ACTIONS = (
     "start",
     "reboot",
@@ -67,7 +71,7 @@ def look(visit: Visit) -> Outcome:
         return _cancelled(visit)
     if recovery.hold == "callback" and not recovery.released:
         return hold("callback", recovery.reason, seconds=60.0)
-    uuid = recovery.uuid or ""
+    uuid, read_at = recovery.uuid or "", visit.world.clock.monotonic()
     try:
         server, service, actions = visit.together(
             [lambda: nova.server(uuid), lambda: nova.service(recovery.hostname), lambda: nova.actions(uuid)]
@@ -94,6 +98,7 @@ def look(visit: Visit) -> Outcome:
     if visit.world.observing:
         return end("ignored", f"observe mode: would stop and start {server.name}")
     name = server.name
+    keep(visit, read_at, server)
     step = "start" if server.vm_state == "stopped" and server.task_state is None else "stop"
     return advance(
         step,
@@ -119,7 +124,7 @@ def _cancelled(visit: Visit) -> Outcome:
 
 
 def _row(visit: Visit) -> Instance:
-    rows = visit.world.db.transaction(lambda tx: store.instances(tx, visit.recovery.id))
+    rows = visit.instances()
     assert rows, f"recovery {visit.recovery.id} has lost its instance"
     return rows[0]
 
@@ -138,15 +143,16 @@ def start(visit: Visit) -> Outcome:
 def _reach(visit: Visit, action: str, sources: tuple[str, ...], goal: str, reached) -> Outcome:  # type: ignore[no-untyped-def]
     """Ask once, follow until the goal shows; ask again only after the request surely had no effect."""
     recovery, world = visit.recovery, visit.world
-    row = _row(visit)
+    row, read_at = _row(visit), world.clock.monotonic()
     try:
-        server = world.nova.server(row.uuid)
+        server = kept(visit, Server) or world.nova.server(row.uuid)
     except NotFound:
         return end("ignored", "deleted meanwhile")
     if server.host != recovery.hostname:
         return end("ignored", f"Nova books it on {server.host} by now")
     asked = row.action == action
     if server.vm_state == goal and server.task_state is None:
+        keep(visit, read_at, server)
         return reached()
     if recovery.cancel_by and not (asked and _pending(visit, row, server)):
         return _cancelled(visit)
@@ -161,9 +167,8 @@ def _reach(visit: Visit, action: str, sources: tuple[str, ...], goal: str, reach
             f"see its instance actions in Nova (request {row.request_id})",
         )
     if _pending(visit, row, server) or (asked and _just_asked(visit, row)):
-        return wait(
-            POLL_S if visit.now - row.action_at < 5 else min(1.0, starter.api_check_interval), f"os-{action} under way"
-        )
+        pause_s = POLL_LEAST_S + POLL_SHARE * (visit.now - row.action_at)
+        return wait(min(pause_s, starter.api_check_interval), f"os-{action} under way")
     if server.task_state is not None:
         return wait(0.5, f"{server.task_state}: waiting for it to end")
     if server.vm_state not in sources:
@@ -213,7 +218,9 @@ def _ask(visit: Visit, row: Instance, action: str) -> Outcome:
             effects=[lambda tx: store.again_instance(tx, row.id, "refused", now)],
         )
     return wait(
-        POLL_S, f"os-{action} accepted", effects=[lambda tx: store.answer_instance(tx, row.id, "accepted", request_id)]
+        POLL_LEAST_S,
+        f"os-{action} accepted",
+        effects=[lambda tx: store.answer_instance(tx, row.id, "accepted", request_id)],
     )
 
 

@@ -63,11 +63,14 @@ class Intake:
         self._keys = keys
         self._poke = poke
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._closed = False
 
     def submit(self, notification: Notification, trusted: bool, key_id: str | None, receipt: float) -> Receipt:
         """Store a report and return once that is committed. Raises Unavailable when nothing was stored."""
         waiting = _Waiting(Item(notification, classify(notification), trusted, key_id, receipt))
         self._queue.put(waiting)
+        if self._closed:
+            self._turn_away()
         if not waiting.done.acquire(timeout=ANSWER_WITHIN_S):
             raise Unavailable("the database did not commit in time")
         if waiting.error is not None:
@@ -81,6 +84,19 @@ class Intake:
             first = self._queue.get()
             if first is not None:
                 self._commit(self._gather(first))
+        self._closed = True
+        self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Nobody commits any more: whoever waits is told so, now. Closed first, so that none is missed."""
+        while True:
+            try:
+                waiting = self._queue.get_nowait()
+            except queue.Empty:
+                self._queue.put(None)
+                return
+            if waiting is not None:
+                self._fail([waiting], Unavailable("the controller is stopping"))
 
     def stop(self) -> None:
         """Wake run() so that it sees that it is to stop."""

@@ -130,6 +130,7 @@ class NovaHttp:
         Raises Rejected (NotFound, Conflict), Unavailable if it was surely not sent, else MaybeSent.
         """
         tries = max(1, self._settings.api_max_retry_cnt)
+        begun = self._clock.monotonic()
         for left in reversed(range(tries)):
             try:
                 reply = self.ask(request)
@@ -138,9 +139,12 @@ class NovaHttp:
                 raise kind(self._keystone.redact(f"{request.name}: {error}")) from error
             if reply.status != 429:
                 return self._outcome(request, reply)
-            if left:
-                self._clock.sleep(min(_retry_after_s(reply), self._settings.api_retry_interval_s))
-        raise Unavailable(f"{request.name}: not done, Nova has too many requests ({tries} tries)")
+            pause_s = min(_retry_after_s(reply), self._settings.api_retry_interval_s)
+            # Never sent later than the lease of whoever calls allows for: see Visit.time_left.
+            if not left or self._clock.monotonic() - begun + pause_s > 2 * self._timeout_s[1]:
+                break
+            self._clock.sleep(pause_s)
+        raise Unavailable(f"{request.name}: not done, Nova has too many requests ({tries - left} tries)")
 
     def ask(self, request: Request) -> Reply:
         """One answer, whatever it is; with a new token if Nova refuses the one we have.

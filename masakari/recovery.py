@@ -8,6 +8,8 @@ to write travels in the outcome and is stored in one transaction, guarded by the
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -17,7 +19,7 @@ from masakari.common.clock import Clock
 from masakari.common.errors import LeaseLost, MaybeSent, ObserveOnly, Rejected, Unavailable
 from masakari.config import Settings
 from masakari.database import Database, Tx
-from masakari.model import FINAL, Recovery
+from masakari.model import FINAL, Instance, Recovery
 from masakari.nova import Nova
 from masakari.store import Event
 
@@ -28,6 +30,8 @@ KEEP_S = 2.0
 
 INTERNAL_RETRY_S = 60.0
 REFUSED_RETRY_S = 30.0
+
+_NUMBERS = re.compile(r"[\d.:TZ-]*\d[\d.:TZ-]*")
 
 Effect = Callable[[Tx], object]
 
@@ -53,8 +57,11 @@ class World:
     pool: Pool
     name: str
     on_step: Callable[[Recovery, str, float], None] = lambda recovery, step, seconds: None
-    views: dict[int, Any] = field(default_factory=dict)
-    """By recovery, what a step has just read from Nova and the next one may use; see host_view.keep_view."""
+    carried: dict[int, tuple[int, float, object]] = field(default_factory=dict)
+    """By recovery: epoch of the claim, when it was read, and what; see carry.py."""
+
+    claims: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """By recovery, the epoch of our claim and the monotonic time from before it."""
 
     @property
     def observing(self) -> bool:
@@ -168,9 +175,30 @@ class Visit:
         self.lease_deadline = before + lease_s
 
     def time_left(self) -> bool:
-        """Whether the lease outlasts one request to Nova, answered or timed out."""
+        """Whether the lease outlasts one request to Nova with all that may go before it: signing in, a 401, a 429."""
         nova = self.world.settings.nova
-        return self.world.clock.monotonic() + nova.connect_timeout_s + nova.read_timeout_s < self.lease_deadline
+        return self.world.clock.monotonic() + 3 * nova.read_timeout_s + nova.connect_timeout_s < self.lease_deadline
+
+    def instances(self) -> list[Instance]:
+        """The instances of this recovery. Their `action_at` is such that `now` less it is how long ago that surely was.
+
+        It is measured by the database's clock, since another controller with another clock may have written it. What has
+        no answer counts from this claim at the earliest: the worker before us may have sent it until then.
+        """
+
+        def read(tx: Tx) -> tuple[list[Instance], float]:
+            return store.instances(tx, self.recovery.id), float(tx.all("database_now")[0]["now"])
+
+        rows, database_now = self.world.db.transaction(read)
+        epoch, claimed_at = self.world.claims.get(self.recovery.id, (None, 0.0))
+        ours_s = self.world.clock.monotonic() - claimed_at if epoch == self.recovery.epoch else math.inf
+        now = self.now
+
+        def age_s(row: Instance) -> float:
+            age_s = database_now - row.action_at
+            return min(age_s, ours_s) if row.action and row.action_answer is None else age_s
+
+        return [replace(row, action_at=now - age_s(row)) for row in rows]
 
     def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """Reads of Nova that don't depend on each other, at once; the first error among them is raised."""
@@ -269,7 +297,7 @@ def _store(world: World, visit: Visit, outcome: Outcome) -> Recovery:
         step_at=visit.now if outcome.step else recovery.step_at,
     )
     changed = (after.status, after.step, after.hold) != (recovery.status, recovery.step, recovery.hold)
-    told = changed or (after.reason != recovery.reason and after.status == "held")
+    told = changed or (after.status == "held" and _gist(after.reason) != _gist(recovery.reason))
     if told:
         visit.note("transition", _transition(recovery, after), outcome.reason)
     lease_s = world.settings.recover_starter.lease_s if keeps_claim(outcome) else None
@@ -291,6 +319,11 @@ def _store(world: World, visit: Visit, outcome: Outcome) -> Recovery:
             f": {outcome.reason}" if outcome.reason else "",
         )
     return after
+
+
+def _gist(reason: str) -> str:
+    """A reason without its times and numbers: a hold whose age alone has changed is not told again."""
+    return _NUMBERS.sub("#", reason)
 
 
 def _transition(old: Recovery, new: Recovery) -> str:

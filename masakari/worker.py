@@ -138,7 +138,10 @@ def claim(world: World, recovery_id: int) -> tuple[Recovery, float] | None:
     lease_s = world.settings.recover_starter.lease_s
     before = world.clock.monotonic()
     recovery = world.db.transaction(lambda tx: store.claim(tx, recovery_id, world.name, lease_s), causal=True)
-    return (recovery, before + lease_s) if recovery else None
+    if recovery is None:
+        return None
+    world.claims[recovery_id] = (recovery.epoch, before)
+    return recovery, before + lease_s
 
 
 def drive(

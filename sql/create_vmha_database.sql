@@ -156,7 +156,8 @@ CREATE TABLE IF NOT EXISTS recovery (
     KEY recovery_owner (owner, due_at),
     KEY recovery_host (hostname, kind, created_at),
     KEY recovery_cluster (cluster_port, kind, created_at),
-    KEY recovery_uuid (uuid, created_at)
+    KEY recovery_uuid (uuid, created_at),
+    KEY recovery_finished (finished_at)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS recovery_event (

@@ -196,7 +196,7 @@ WHERE id = :id AND active_key IS NOT NULL
 
 -- instance_intend --
 -- What Nova is about to be asked.
-UPDATE vm_list SET status = 'running', progress = 1, action = :action, action_at = :now, action_answer = NULL,
+UPDATE vm_list SET status = 'running', progress = 1, action = :action, action_at = NOW_S(), action_answer = NULL,
     action_target = :action_target, migration_seen = :migration_seen, request_id = NULL, update_at = :update_at
 WHERE id = :id AND active_key IS NOT NULL
 
@@ -206,7 +206,7 @@ UPDATE vm_list SET action_answer = :answer, request_id = :request_id WHERE id = 
 
 -- instance_again --
 -- A try ended without success.
-UPDATE vm_list SET retry_cnt = retry_cnt + 1, action = NULL, action_at = :now, action_answer = NULL, reason = :reason,
+UPDATE vm_list SET retry_cnt = retry_cnt + 1, action = NULL, action_at = NOW_S(), action_answer = NULL, reason = :reason,
     update_at = :update_at
 WHERE id = :id
 
@@ -470,8 +470,10 @@ DELETE FROM host_evidence WHERE received_at < :before AND id NOT IN (SELECT id F
     GROUP BY hostname, kind) newest)
 
 -- expire_reports --
--- Recoveries nobody has begun that are older than notification_expiration_sec.
+-- Recoveries nobody has begun that are older than notification_expiration_sec; a paused segment's wait.
 SELECT * FROM recovery WHERE due_at > 0 AND status = 'new' AND created_at < :before
+  AND NOT EXISTS (SELECT 1 FROM failover_segment s WHERE s.cluster_port IN ('*', recovery.cluster_port)
+                  AND s.paused_at IS NOT NULL AND (s.paused_until IS NULL OR s.paused_until > NOW_S()))
 
 -- instance_retry --
 -- The same request was sent once more.

@@ -131,6 +131,7 @@ CREATE INDEX IF NOT EXISTS recovery_owner ON recovery (owner, due_at);
 CREATE INDEX IF NOT EXISTS recovery_host ON recovery (hostname, kind, created_at);
 CREATE INDEX IF NOT EXISTS recovery_cluster ON recovery (cluster_port, kind, created_at);
 CREATE INDEX IF NOT EXISTS recovery_uuid ON recovery (uuid, created_at);
+CREATE INDEX IF NOT EXISTS recovery_finished ON recovery (finished_at);
 
 -- The journal: a row before each effect on the outside (kind intent) and after it (kind answer), one per transition, one per decision.
 CREATE TABLE IF NOT EXISTS recovery_event (

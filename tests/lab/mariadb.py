@@ -190,7 +190,8 @@ class PrivateMariaDB:
             )
 
     def _arguments(self) -> Sequence[str]:
-        paths = {"datadir": self.data, "socket": self.socket, "pid-file": self._short / "pid"}
+        # A server that starts clears its temporary tables away, those of a neighbour in /tmp as well.
+        paths = {"datadir": self.data, "socket": self.socket, "pid-file": self._short / "pid", "tmpdir": self._short}
         plain = {"port": self.port, "bind-address": "127.0.0.1", **paths, **self._options}
         return [*_USER, *(f"--{name}={value}" for name, value in plain.items())]
 
@@ -269,6 +270,7 @@ def _copy_of_fresh_data(target: Path) -> None:
                 f"--datadir={folder / 'data'}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
+                f"--tmpdir={folder}",
                 "--innodb-log-file-size=32M",
                 *_USER,
             ],

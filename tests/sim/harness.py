@@ -34,7 +34,7 @@ from masakari.recovery import World, keeps_claim, run_once
 from masakari.steps import TABLES
 from masakari.worker import AWAY_S, MAX_LOST, claim
 from tests.simcloud import SimulatedCloud
-from tests.simcloud.clock import VirtualClock
+from tests.simcloud.clock import EPOCH_S, VirtualClock
 
 CLUSTER = "226.94.1.1:5405"
 
@@ -313,7 +313,8 @@ class House:
     def story(self, recovery_id: int) -> str:
         """The journal as text, for failures of tests."""
         return "\n".join(
-            f"{row['at'] - 1_800_000_000:8.2f} {row['actor']:<13} {row['step']:<8} {row['kind']:<10} {row['what']} | {row['reason']}"
+            f"{row['at'] - EPOCH_S:8.2f} {row['actor']:<13} {row['step']:<8} {row['kind']:<10} {row['what']} | "
+            f"{row['reason']}"
             for row in self.rows("event_list", recovery_id=recovery_id)
         )
 
@@ -326,7 +327,7 @@ class House:
                 f"{row['id']} {row['status']}/{row['step']} {row['reason']}\n{self.story(row['id'])}"
                 for row in self.rows("recovery_open")
             )
-            if not any([controller.visit() for controller in working]):
+            if not sum(controller.visit() for controller in working):
                 self.clock.advance(0.05)
 
     def settle(self, recovery_id: int, within_s: float = 300.0) -> Recovery:

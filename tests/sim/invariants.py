@@ -20,29 +20,30 @@ _FORCED = re.compile(r"^(?P<at>[\d.]+) service (?P<host>\S+): .*forced_down=True
 _TRANSITION = re.compile(r"^(\w+)/(\w+)(?: \((\w+)\))? -> (\w+)(?:/(\w+))?(?: \((\w+)\))?$")
 
 
-def check(house: House, *, slack_s: float = 0.0, by_hand: Collection[str] = ()) -> None:
+def check(house: House, *, slack_s: float = 0.0, skew_s: float = 0.0, by_hand: Collection[str] = ()) -> None:
     """Assert everything that must hold at any moment.
 
     `slack_s`: how long before a request a sign of life may have come without stopping it: a worker looked before,
-    and was paused. `by_hand`: hosts that the run itself forced down or evacuated, as an operator would.
+    and was paused. `skew_s`: how far the clocks of the controllers differ. `by_hand`: hosts that the run itself forced
+    down or evacuated, as an operator would.
     """
-    found = [*problems(house, slack_s, by_hand)]
+    found = [*problems(house, slack_s, skew_s, by_hand)]
     assert not found, "\n".join([*found, *_told(house)])
 
 
-def check_end(house: House, *, slack_s: float = 0.0, by_hand: Collection[str] = ()) -> None:
+def check_end(house: House, *, slack_s: float = 0.0, skew_s: float = 0.0, by_hand: Collection[str] = ()) -> None:
     """Assert the same, and that every accepted report has come to an end or is held."""
-    found = [*problems(house, slack_s, by_hand), *_unfinished(house)]
+    found = [*problems(house, slack_s, skew_s, by_hand), *_unfinished(house)]
     assert not found, "\n".join([*found, *_told(house)])
 
 
-def problems(house: House, slack_s: float = 0.0, by_hand: Collection[str] = ()) -> Iterator[str]:
+def problems(house: House, slack_s: float = 0.0, skew_s: float = 0.0, by_hand: Collection[str] = ()) -> Iterator[str]:
     """Everything that is wrong now, one sentence each."""
     recoveries = _rows(house, "recovery")
     instances = _rows(house, "vm_list")
     yield from house.cloud.violations()
-    yield from _evacuations(house, slack_s, by_hand)
-    yield from _forced_down(house, slack_s, by_hand)
+    yield from _evacuations(house, slack_s, skew_s, by_hand)
+    yield from _forced_down(house, slack_s, skew_s, by_hand)
     yield from _recoveries(recoveries)
     yield from _instances(recoveries, instances)
     yield from _reports(house, recoveries)
@@ -67,22 +68,22 @@ def _told(house: House) -> list[str]:
 # Rule 1: proof, stored before.
 
 
-def _proven_off(house: House, host: str, at: float, slack_s: float) -> str:
+def _proven_off(house: House, host: str, at: float, slack_s: float, skew_s: float) -> str:
     """Empty when a proof that nothing contradicts was stored before `at`; else what is wrong."""
     safety = house.settings.safety
     rows = [row for row in _rows(house, "host_evidence") if row["hostname"] == host and row["trusted"]]
-    proofs = [row["at"] for row in rows if row["kind"] in PROOF_KINDS and row["received_at"] <= at]
+    proofs = [row["at"] for row in rows if row["kind"] in PROOF_KINDS and row["received_at"] <= at + skew_s]
     if not proofs:
         return f"no proof that {host} is off was stored"
     newest = max(proofs)
     for row in rows:
         life = row["kind"] in LIFE_KINDS and row["kind"] != "nova" and row["received_at"] <= at - slack_s
-        if life and row["at"] > newest + safety.clock_tolerance_s:
+        if life and row["at"] > newest + safety.clock_tolerance_s + skew_s:
             return f"{row['kind']} at {row['at']:.2f} is newer than the proof of {newest:.2f} that {host} is off"
     return ""
 
 
-def _evacuations(house: House, slack_s: float, by_hand: Collection[str]) -> Iterator[str]:
+def _evacuations(house: House, slack_s: float, skew_s: float, by_hand: Collection[str]) -> Iterator[str]:
     """Each evacuate that Nova took had its proof and its intent stored before; and none met another one."""
     if house.settings.safety.without_proof == "wait_for_nova":
         return
@@ -93,7 +94,7 @@ def _evacuations(house: House, slack_s: float, by_hand: Collection[str]) -> Iter
         told = f"evacuate of {migration.instance_uuid} from {migration.source} at {migration.created_at:.2f}"
         if migration.source in by_hand:
             continue
-        wrong = _proven_off(house, migration.source, migration.created_at, slack_s)
+        wrong = _proven_off(house, migration.source, migration.created_at, slack_s, skew_s)
         if wrong:
             yield f"rule 1: {told}: {wrong}"
         asked[migration.instance_uuid] += 1
@@ -103,7 +104,7 @@ def _evacuations(house: House, slack_s: float, by_hand: Collection[str]) -> Iter
         first[migration.instance_uuid] = migration
         ended = earlier is None or (earlier.status != "accepted" and earlier.updated_at <= migration.created_at)
         if not ended:
-            wrong = _proven_off(house, earlier.dest or "?", migration.created_at, slack_s)
+            wrong = _proven_off(house, earlier.dest or "?", migration.created_at, slack_s, skew_s)
             if wrong:
                 yield f"rule 4: {told}: the try of {earlier.created_at:.2f} to {earlier.dest} had not ended: {wrong}"
 
@@ -111,10 +112,12 @@ def _evacuations(house: House, slack_s: float, by_hand: Collection[str]) -> Iter
 def _intents(house: House) -> Counter[str]:
     """How many evacuates of each instance were committed as intents."""
     events = _rows(house, "recovery_event")
-    return Counter(e["uuid"] for e in events if e["kind"] == "intent" and e["uuid"] and e["what"].startswith("evacuate"))
+    return Counter(
+        e["uuid"] for e in events if e["kind"] == "intent" and e["uuid"] and e["what"].startswith("evacuate")
+    )
 
 
-def _forced_down(house: House, slack_s: float, by_hand: Collection[str]) -> Iterator[str]:
+def _forced_down(house: House, slack_s: float, skew_s: float, by_hand: Collection[str]) -> Iterator[str]:
     """No host was ever forced down without proof."""
     if house.settings.safety.without_proof == "wait_for_nova":
         return
@@ -122,7 +125,7 @@ def _forced_down(house: House, slack_s: float, by_hand: Collection[str]) -> Iter
     for line in house.cloud.history:
         forced = _FORCED.match(line)
         if forced and forced["host"] not in by_hand:
-            wrong = _proven_off(house, forced["host"], start + float(forced["at"]) + 0.001, slack_s)
+            wrong = _proven_off(house, forced["host"], start + float(forced["at"]) + 0.001, slack_s, skew_s)
             if wrong:
                 yield f"rule 2: {forced['host']} was forced down at {forced['at']}: {wrong}"
 

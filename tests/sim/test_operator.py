@@ -226,6 +226,20 @@ def test_local_disks_given_up_are_evacuated_by_a_retry(folder: Path) -> None:
     assert [told for told in invariants.problems(desk.house) if "its data is lost" not in told] == []
 
 
+def test_what_went_wrong_on_the_spare_itself_stays_failed_over_a_retry(folder: Path) -> None:
+    desk = Desk(folder, settings={"recover_starter": {"recovery_max_retry_cnt": 1}})
+    (uuid,) = desk.house.cloud.boot("compute1", 1)
+    desk.add_spare()
+    desk.house.cloud.fault("evacuate", "answer", status=400)
+    recovery = desk.die()
+    desk.settle(recovery)
+    desk.house.cloud.edit(uuid, host="compute3", vm_state="error")
+    desk.retry(recovery)
+    status, reason = desk.settle(recovery)
+    assert (status, "in error on compute3" in reason) == ("failed", True)
+    invariants.check(desk.house)
+
+
 # attest and release
 
 

@@ -277,7 +277,9 @@ def test_rule_2_an_enable_by_hand_is_not_taken_back(make: Make) -> None:
 
 
 @pytest.mark.parametrize("change", [{"forced_down": False}, {"enabled": True}])
-def test_rule_2_what_is_changed_back_during_an_evacuation_is_never_set_again(make: Make, change: dict[str, bool]) -> None:
+def test_rule_2_what_is_changed_back_during_an_evacuation_is_never_set_again(
+    make: Make, change: dict[str, bool]
+) -> None:
     house = make(settings(recover_starter={"semaphore_multiplicity": 1}), evacuate_s=20.0)
     die(house, wait_s=5)
     recovery_id = house.host_down().recovery_id

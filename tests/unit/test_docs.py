@@ -62,9 +62,17 @@ def test_every_link_leads_somewhere(page: str) -> None:
 def test_every_command_named_exists(page: str) -> None:
     code = in_code(page)
     targets = set(re.findall(r"^([a-z-]+):.*## ", text("Makefile"), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z-]+)", code)) <= targets
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", code, re.MULTILINE)) <= targets
     scripts = set(re.findall(r"\b(\w+_manage\.py)\b", text(page)))
     assert {name for name in scripts if not (ROOT / "utils" / name).is_file()} == set()
+
+
+def test_every_subcommand_named_exists() -> None:
+    script = [sys.executable, str(ROOT / "utils" / "recovery_manage.py"), "--help"]
+    shown = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True, timeout=30).stdout
+    known = set(re.findall(r"^    ([a-z]+) ", shown, re.MULTILINE))
+    named = {word for page in PAGES for word in re.findall(r"recovery_manage\.py ([a-z]+)\b", in_code(page))}
+    assert {"show", "list", "return"} <= named <= known
 
 
 def test_every_file_the_architecture_names_exists() -> None:
