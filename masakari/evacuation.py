@@ -111,6 +111,14 @@ def before(server: Server) -> dict[str, Any]:
     }
 
 
+def taken(was: dict[str, object], instance: Instance, crashed: bool) -> dict[str, object]:
+    """The state before the failure, and whether an os-stop may still wait in the dead host's queue."""
+    if crashed or instance.action in ("stop", "start"):
+        # The instance recovery was about to start it again: it ran when it failed.
+        was = {**was, "vm_state": "active", "start": True}
+    return {**was, "stop_queued": True} if instance.action == "stop" else was
+
+
 def stopped_by_nova(actions: Sequence[Action], since: float) -> bool:
     """Whether an instance reads stopped only because Nova found its guest gone: its newest action is a stop without a user."""
     newest = actions[0] if actions else None
@@ -130,9 +138,11 @@ def next_move(
     if server is None or server.vm_state in ("deleted", "soft-delete") or server.task_state == "deleting":
         return Move("skip", "deleted meanwhile")
     if server.host != failed_host:
-        return _elsewhere(instance, server, now, rules)
+        return _elsewhere(instance, server, now, rules, target)
     if instance.action == "evacuate":
         return _evacuating(instance, server, migrations, now, rules, target)
+    if instance.action == "reset_state" and target.lost and not target.proven:
+        return _may_run_there(instance)
     if instance.action == "reset_state" and not (server.vm_state == "error" and server.task_state is None):
         return _unsettled(instance, now, rules) or Move("ask", "reset-state had no effect", "reset_state")
     if instance.action in ("stop", "start"):
@@ -179,12 +189,7 @@ def _evacuating(
     if target.lost and (busy or newest is not None) and not (newest and newest.status in MIGRATION_ENDED):
         if target.proven:
             return Move("ask", f"its target {instance.action_target} died too and is proven off", "reset_state")
-        return Move(
-            "follow",
-            f"the reserved host {instance.action_target} does not answer and they may run there: make sure that it is off, "
-            f"then: recovery_manage.py attest --host {instance.action_target}",
-            target_lost=True,
-        )
+        return _may_run_there(instance)
     if not busy and newest is not None and newest.status in MIGRATION_ENDED:
         return Move("again", server.fault or f"Nova's migration {newest.id} ended as {newest.status}")
     if age > rules.evacuation_timeout_s:
@@ -202,6 +207,16 @@ def _evacuating(
     return Move("ask", "the last request left no trace in Nova", "evacuate")
 
 
+def _may_run_there(instance: Instance) -> Move:
+    """Rule 4: its first target is gone, and not proven off, or no longer."""
+    return Move(
+        "follow",
+        f"the reserved host {instance.action_target} does not answer and they may run there: make sure that it is off, "
+        f"then: recovery_manage.py attest --host {instance.action_target}",
+        target_lost=True,
+    )
+
+
 def _unsettled(instance: Instance, now: float, rules: Rules) -> Move | None:
     """Too early to say that a request had no effect."""
     if now - instance.action_at < rules.action_settle_s:
@@ -209,7 +224,7 @@ def _unsettled(instance: Instance, now: float, rules: Rules) -> Move | None:
     return None
 
 
-def _elsewhere(instance: Instance, server: Server, now: float, rules: Rules) -> Move:
+def _elsewhere(instance: Instance, server: Server, now: float, rules: Rules, target: Target) -> Move:
     """The server's own record names another host than the failed one."""
     host = server.host or ""
     if instance.action is None and server.vm_state != "error":
@@ -225,6 +240,8 @@ def _elsewhere(instance: Instance, server: Server, now: float, rules: Rules) -> 
             host=host,
         )
     back = _way_back(instance, server)
+    if back and target.lost and host == instance.action_target:
+        return Move("fail", f"on {host}, which is reported down: {back} would wait in its queue", host=host)
     if back and instance.action != back:
         return Move("put_back", f"was {instance.was.get('vm_state')} before", back, host)
     if back:

@@ -14,12 +14,22 @@ from masakari.carry import keep, kept
 from masakari.common.errors import MaybeSent, Rejected, Unavailable
 from masakari.database import Tx
 from masakari.evacuation import Move
-from masakari.host_look import Look, cancelled, judge, proof_rules, rebooted, unknown_to_nova
-from masakari.host_pace import pause_s, worth_a_look
+from masakari.host_look import (
+    Look,
+    cancelled,
+    ever_requested,
+    judge,
+    nova_life,
+    proof_rules,
+    rebooted,
+    still_proven,
+    unknown_to_nova,
+)
+from masakari.host_pace import pause_s, room, worth_a_look
 from masakari.host_recovery import changed_by_hand
-from masakari.host_spare import spare_back
+from masakari.host_spare import served, spare_back
 from masakari.host_view import View, find_elsewhere, read_view
-from masakari.model import NOTHING_THERE, Instance
+from masakari.model import NOTHING_THERE, Instance, Recovery
 from masakari.nova import Server
 from masakari.recovery import Effect, Outcome, Visit, advance, end, hold, wait
 
@@ -78,7 +88,7 @@ def _take_in(visit: Visit, view: View, known: Sequence[Instance]) -> list[Effect
             if server.id in busy:
                 instance, kind = busy[server.id]
                 if kind == "instance":
-                    was = _taken(was, instance, server.id in crashed)
+                    was = evacuation.taken(was, instance, server.id in crashed)
                     store.take_over(tx, instance, server, recovery, plan.priority, was, now)
                 continue
             new.append(
@@ -103,14 +113,6 @@ def _take_in(visit: Visit, view: View, known: Sequence[Instance]) -> list[Effect
         if not plan.evacuate:
             visit.note("decision", f"{server.name} is not evacuated", plan.reason, server.id)
     return [write]
-
-
-def _taken(was: dict[str, object], instance: Instance, crashed: bool) -> dict[str, object]:
-    """The state before the failure, and whether an os-stop may still wait in the dead host's queue."""
-    if crashed or instance.action in ("stop", "start"):
-        # The instance recovery was about to start it again: it ran when it failed.
-        was = {**was, "vm_state": "active", "start": True}
-    return {**was, "stop_queued": True} if instance.action == "stop" else was
 
 
 def _crashed(visit: Visit, servers: Sequence[Server]) -> set[str]:
@@ -148,7 +150,7 @@ def evacuate(visit: Visit) -> Outcome:
         allowed = asks if blocked is None else [row for row in asks if moves[row.uuid].verb == "put_back"]
         if any(moves[row.uuid].action == "evacuate" for row in allowed) and not _target_up(visit):
             allowed = [row for row in allowed if moves[row.uuid].action != "evacuate"]
-        sent, sent_effects = _send(visit, view, allowed, moves, len(in_flight))
+        sent, sent_effects = _send(visit, view, seen, allowed, moves, len(in_flight))
         effects += sent_effects
         lost = [moves[row.uuid] for row in in_flight if moves[row.uuid].target_lost]
         if lost and not sent and len(lost) == len(in_flight):
@@ -215,19 +217,25 @@ def _local_disk(server: Server | None, move: Move) -> bool:
 def _target_state(visit: Visit, host: str) -> evacuation.Target:
     """Whether the host an evacuation went to has died since, and whether that is proven (rule 4)."""
 
-    def read(tx: Tx) -> evacuation.Target:
+    def read(tx: Tx) -> tuple[Recovery, hosts.Known] | None:
         wishes = [d.recovery_id for d in hosts.disables(tx, host) if d.kind == "host" and d.seen]
         active = store.active(tx, [f"host:{host}"]).get(f"host:{host}")
         # A recovery of the target that has ended counts until the target has returned.
         recovery = active or (store.get(tx, max(wishes)) if wishes else None)
-        if recovery is None:
-            return evacuation.Target()
-        known = hosts.known(tx, host, recovery.created_at)
-        facts = proof.Facts(known.proofs, known.life, recovery.data.get("nova_down_since"))
-        verdict = proof.judge(facts, visit.now, proof_rules(visit.world), requested=True)
-        return evacuation.Target(lost=True, proven=verdict.valid and bool(recovery.data.get("isolated_at")))
+        return (recovery, hosts.known(tx, host, recovery.created_at)) if recovery else None
 
-    return visit.world.db.transaction(read)
+    found = visit.world.db.transaction(read)
+    if found is None:
+        return evacuation.Target()
+    recovery, known = found
+    service = visit.world.nova.service(host)
+    life = (*known.life, *nova_life(known, service, visit.world.settings.safety.clock_tolerance_s))
+    facts = proof.Facts(known.proofs, life, recovery.data.get("nova_down_since"))
+    verdict = proof.judge(facts, visit.now, proof_rules(visit.world), requested=True)
+    if verdict.hold == "alive":
+        # It has come back; what it was building when it died is found stuck.
+        return evacuation.Target()
+    return evacuation.Target(lost=True, proven=verdict.valid and bool(recovery.data.get("isolated_at")))
 
 
 def _other_target(visit: Visit, moves: dict[str, Move], in_flight: int) -> str:
@@ -301,15 +309,17 @@ def _blocked(visit: Visit, view: View, seen: Look, in_flight: Sequence[Instance]
 
 
 def _send(
-    visit: Visit, view: View, rows: Sequence[Instance], moves: dict[str, Move], in_flight: int
+    visit: Visit, view: View, seen: Look, rows: Sequence[Instance], moves: dict[str, Move], in_flight: int
 ) -> tuple[int, list[Effect]]:
     """Ask Nova for as many as the window allows: intents in one transaction, then the requests, then the answers."""
-    chosen = list(rows)[: _room(visit, in_flight)]
+    chosen = list(rows)[: room(visit, in_flight)]
     if not chosen:
         return 0, []
     recovery, now = visit.recovery, visit.now
 
     def intents(tx: Tx) -> None:
+        if any(moves[row.uuid].verb == "ask" for row in chosen):
+            still_proven(tx, visit, seen)
         for row in chosen:
             newest = max((m.id for m in view.migrations.get(row.uuid, [])), default=0)
             action = moves[row.uuid].action
@@ -331,20 +341,13 @@ def _told(target: str | None, row: Instance, move: Move) -> str:
     return f"{move.action.replace('_', ' ')} {row.name}{where}"
 
 
-def _room(visit: Visit, in_flight: int) -> int:
-    starter = visit.world.settings.recover_starter
-    total = visit.world.db.transaction(lambda tx: tx.one("instance_in_flight"))
-    others = max(int(total["n"] if total else 0) - in_flight, 0)
-    return max(0, min(starter.semaphore_multiplicity - in_flight, starter.max_evacuations_total - others - in_flight))
-
-
 def _ask(visit: Visit, view: View, row: Instance, move: Move) -> str | Exception:
     """One request to Nova; the answer is its request id or the error, never raised."""
     nova, recovery = visit.world.nova, visit.recovery
     server = view.server(row.uuid)
     assert server is not None
-    if not visit.time_left():
-        return Unavailable("not sent: the lease would have ended before its answer")
+    if not visit.may_send():
+        return Unavailable("not sent: too long after its intent, or the lease would have ended before its answer")
     try:
         if move.verb == "put_back":
             return {"pause": nova.pause, "stop": nova.stop, "start": nova.start}[move.action](row.uuid)
@@ -406,13 +409,13 @@ def finish(visit: Visit) -> Outcome:
     rows = visit.instances()
     known = {row.uuid for row in rows}
     late = [server for server in view.here.values() if server.id not in known]
-    if late and not recovery.cancel_by:
+    if late and not recovery.cancel_by and not recovery.data.get("in_place_listed"):
         if _busy_elsewhere(visit, late):
             return wait(1.0, "waiting for another recovery to end with an instance that is booked here")
         return advance("evacuate", f"{len(late)} arrived late", effects=_take_in(visit, view, rows))
-    target = recovery.target
-    used = any(row.recover_to == target or (row.status == "failed" and row.action_target == target) for row in rows)
-    spare = [] if used else spare_back(visit)
+    if recovery.cancel_by and not ever_requested(recovery):
+        return cancelled(visit)
+    spare = [] if served(visit) else spare_back(visit)
     if isinstance(spare, Outcome):
         return spare
     return _ended(visit, rows, spare)

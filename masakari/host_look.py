@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from masakari import hosts, proof
-from masakari.common.errors import MaybeSent, Rejected
+from masakari import hosts, proof, store
+from masakari.common.errors import LeaseLost, MaybeSent, Rejected
 from masakari.database import Tx
 from masakari.model import Evidence, Recovery
 from masakari.nova import Service
@@ -57,11 +57,25 @@ def judge(visit: Visit, service: Service | None) -> Look:
         return hosts.known(tx, recovery.hostname, recovery.created_at), hosts.disables(tx, recovery.hostname)
 
     known, disables = world.db.transaction(read)
-    down_since = _down_since(recovery, service, visit.now)
-    life = (*known.life, *_nova_life(known, service, world.settings.safety.clock_tolerance_s))
+    told = nova_life(known, service, world.settings.safety.clock_tolerance_s)
+    down_since = _down_since(recovery, service, visit.now, max((sign.at for sign in told), default=0.0))
+    life = (*known.life, *told)
     facts = proof.Facts(known.proofs, life, down_since)
     verdict = proof.judge(facts, visit.now, proof_rules(world), requested=requested(recovery))
     return Look(service, known, facts, verdict, disables, down_since)
+
+
+def still_proven(tx: Tx, visit: Visit, seen: Look) -> None:
+    """In the transaction of an intent: raises LeaseLost when a sign of life or a cancel has come since the look."""
+    recovery = visit.recovery
+    known = hosts.known(tx, recovery.hostname, recovery.created_at)
+    told = [sign for sign in seen.facts.life if sign.kind == "nova"]
+    facts = replace(seen.facts, proofs=known.proofs, life=(*known.life, *told))
+    current = store.get(tx, recovery.id)
+    if current is None or current.cancel_by != recovery.cancel_by:
+        raise LeaseLost(f"recovery {recovery.id} was cancelled meanwhile")
+    if not proof.judge(facts, visit.now, proof_rules(visit.world), requested=requested(recovery)).valid:
+        raise LeaseLost(f"{recovery.hostname} gave a sign of life meanwhile")
 
 
 def requested(recovery: Recovery) -> bool:
@@ -97,17 +111,21 @@ def reboot_proven(recovery: Recovery, known: hosts.Known, window_s: float) -> bo
     return any(proof_.at > recovery.created_at - window_s for proof_ in known.proofs)
 
 
-def _down_since(recovery: Recovery, service: Service | None, now: float) -> float | None:
-    """Since when Nova itself has been reporting the service down; what we forced ourselves is no evidence."""
+def _down_since(recovery: Recovery, service: Service | None, now: float, told_at: float) -> float | None:
+    """Since when Nova itself has been reporting the service down; what we forced ourselves is no evidence.
+
+    `told_at`: its last report. One from after that time means that it was up in between, unseen.
+    """
     kept = recovery.data.get("nova_down_since")
     if service is None or service.up:
         return None
     if service.forced_down:
-        return float(kept) if kept and recovery.data.get("isolated_at") else None
-    return float(kept) if kept else now
+        ours = recovery.data.get("isolated_at") or recovery.data.get("forced")
+        return float(kept) if kept and ours else None
+    return float(kept) if kept and told_at <= kept else now
 
 
-def _nova_life(known: hosts.Known, service: Service | None, tolerance_s: float) -> tuple[Evidence, ...]:
+def nova_life(known: hosts.Known, service: Service | None, tolerance_s: float) -> tuple[Evidence, ...]:
     """The service's last report as a sign of life, unless it was our own write that moved it."""
     if service is None or service.updated_at is None:
         return ()
@@ -127,10 +145,12 @@ def write_service(
     want: str | None = None,
     others_want: bool = False,
     reread: Callable[[], Service | None] | None = None,
+    unseen: int | None = None,
 ) -> Service:
     """Change the service record in Nova, so that our own change is never taken for a sign of life.
 
     `want`: the disabled_reason of a disable this recovery wants from now on; the wish is committed with the intent.
+    `unseen`: the recovery whose disable is taken back; enabled from here on is our own doing, and nobody's hand.
     Returns the service as `reread` (by default a plain question) finds it afterwards; raises what the port raises.
     """
     recovery = visit.recovery
@@ -139,6 +159,8 @@ def write_service(
     def begin(tx: Tx) -> None:
         if want is not None:
             hosts.want_disable(tx, recovery, service.enabled or others_want, want, started)
+        if unseen is not None:
+            tx.execute("disable_unseen", hostname=recovery.hostname, recovery_id=unseen)
         if service.updated_at is not None:
             hosts.add_evidence(tx, recovery, "nova", _baseline(tx, visit, service), started)
         hosts.add_evidence(tx, recovery, "own_open", started, started)
@@ -170,7 +192,7 @@ def _end_write(visit: Visit, updated_at: float | None) -> None:
 def _baseline(tx: Tx, visit: Visit, service: Service) -> float:
     """The newest report of the service itself: what it reads now, unless that was our own write."""
     known = hosts.known(tx, visit.recovery.hostname, visit.now)
-    seen = _nova_life(known, service, visit.world.settings.safety.clock_tolerance_s)
+    seen = nova_life(known, service, visit.world.settings.safety.clock_tolerance_s)
     stored = max((sign.at for sign in known.life if sign.kind == "nova"), default=0.0)
     return max(stored, seen[0].at if seen else 0.0)
 

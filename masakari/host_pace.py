@@ -20,7 +20,7 @@ FIRST_S = 1.0
 """No evacuation is done sooner than this."""
 
 LEAST_S = 0.01
-MOST_S = 1.0
+MOST_S = 0.75
 
 
 def worth_a_look(visit: Visit, rows: Sequence[Instance]) -> bool:
@@ -54,3 +54,11 @@ def pause_s(visit: Visit, many: int, view: View | None = None) -> float:
     if view is not None and many <= FEW and any(server.task_state is None for server in view.here.values()):
         return LEAST_S
     return min(max(LEAST_S + many * 0.0005, gone_s * min(max(many / 1000, 0.05), 0.1)), MOST_S)
+
+
+def room(visit: Visit, in_flight: int) -> int:
+    """How many more evacuations may be requested now: by this recovery, and by all together."""
+    starter = visit.world.settings.recover_starter
+    total = visit.world.db.transaction(lambda tx: tx.one("instance_in_flight"))
+    others = max(int(total["n"] if total else 0) - in_flight, 0)
+    return max(0, min(starter.semaphore_multiplicity - in_flight, starter.max_evacuations_total - others - in_flight))

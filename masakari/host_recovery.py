@@ -30,10 +30,10 @@ def admit(visit: Visit) -> Outcome:
     if recovery.cancel_by:
         return cancelled(visit)
     if recovery.released:
-        return advance("prove", "released")
+        return advance("prove", "released", data={"isolated_at": None})
     seen = look(visit)
     if recovery.hold == "many" and seen.verdict.valid and not visit.world.settings.safety.hold_proven:
-        return advance("prove", f"proven: {seen.verdict.reason}")
+        return advance("prove", f"proven: {seen.verdict.reason}", data={"isolated_at": None})
     undone = undo_disable(visit, seen)
     if isinstance(undone, Outcome):
         return replace(undone, status="held", hold="many", reason=recovery.reason)
@@ -55,6 +55,8 @@ def prove(visit: Visit) -> Outcome:
         )
     if rebooted(recovery, seen.known):
         return advance("in_place", "the host has booted again: its guests of the old boot are gone", data=remembered)
+    if seen.verdict.valid and _enabled_by_hand(visit, seen):
+        return _held(visit, seen, "changed", seen.verdict.reason, remembered)
     if seen.verdict.valid:
         if seen.service.up and _answers(visit, hypervisor):
             return _answered(visit, seen)
@@ -100,7 +102,9 @@ def _answers(visit: Visit, hypervisor: str | None) -> bool:
 
 
 def _answered(visit: Visit, seen: Look) -> Outcome:
-    now, recovery = visit.now, visit.recovery
+    now, recovery, refuted = visit.now, visit.recovery, seen.verdict.proof
+    # What was stored before the answer is refuted by it, whatever clocks say: no tolerance is left to it.
+    at = max(now, refuted.at + visit.world.settings.safety.clock_tolerance_s + 1) if refuted else now
     reason = (
         f"host answers through Nova, although: {seen.verdict.reason}. Wrong BMC? Nothing is done until new proof comes"
     )
@@ -110,15 +114,21 @@ def _answered(visit: Visit, seen: Look) -> Outcome:
         "alive",
         reason,
         {"nova_down_since": seen.down_since},
-        [lambda tx: hosts.add_evidence(tx, recovery, "probe", now, now)],
+        [lambda tx: hosts.add_evidence(tx, recovery, "probe", at, now)],
     )
+
+
+def _enabled_by_hand(visit: Visit, seen: Look) -> bool:
+    """Nova has shown it disabled for this recovery, and now shows it enabled: that was not us (rule 2)."""
+    mine = any(d.seen for d in seen.disables if d.recovery_id == visit.recovery.id)
+    return mine and seen.service is not None and seen.service.enabled
 
 
 def _false_report(visit: Visit, seen: Look) -> bool:
     """The host said that it is up after it was reported down, in the boot it was in."""
     failed_boot = visit.recovery.data.get("boot_id")
     reported = max(visit.recovery.created_at, seen.known.down_reported_at)
-    return bool(failed_boot) and failed_boot == seen.known.boot_id and seen.known.up_at > reported
+    return bool(failed_boot) and failed_boot == seen.known.boot_id and seen.known.boot_told_at > reported
 
 
 def _held(
@@ -132,7 +142,8 @@ def _held(
     if seen.service.enabled and any(d.seen for d in seen.disables):
         return hold(
             "changed",
-            f"changed by hand: somebody enabled nova-compute of {recovery.hostname}; it is not disabled again. "
+            f"changed by hand: somebody enabled nova-compute of {recovery.hostname}; it is not disabled again. Disable it by "
+            f"hand to go on, or cancel. "
             f"Behind it: {reason}",
             seconds=LOOK_AGAIN_S,
             data=data,
@@ -201,12 +212,16 @@ def isolate(visit: Visit) -> Outcome:
         return unknown_to_nova(visit)
     if not seen.verdict.valid:
         return advance("prove", seen.verdict.reason)
+    if _enabled_by_hand(visit, seen):
+        return advance("prove", "nova-compute was enabled by hand")
     if recovery.data.get("isolated_at"):
         return _isolated(visit, seen.service, seen)
     assert seen.verdict.proof is not None, "rule 1: never forced down without proof"
     if seen.service.enabled or (world.nova.microversion >= (2, 11) and not seen.service.forced_down):
         reason = disable_reason(visit)
         was_enabled = any(d.was_enabled for d in seen.disables)
+        if not seen.service.forced_down:
+            visit.remember(forced=True)
         service = write_service(
             visit,
             "force down and disable nova-compute",

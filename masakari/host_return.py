@@ -27,6 +27,9 @@ def check(visit: Visit) -> Outcome:
     if recovery.cancel_by:
         return end("cancelled", f"cancelled by {recovery.cancel_by}")
     host = recovery.hostname
+    again = _failed_again(visit)
+    if again:
+        return again
     if world.nova.service(host) is None:
         return unknown_to_nova(visit)
     blocking = world.db.transaction(lambda tx: store.active(tx, [f"host:{host}"])).get(f"host:{host}")
@@ -49,11 +52,21 @@ def check(visit: Visit) -> Outcome:
 
 def _called_off(visit: Visit) -> Outcome | None:
     """Cancelled, or the host was reported down while it was on its way back: its new recovery has the word."""
-    host = visit.recovery.hostname
     if visit.recovery.cancel_by:
         return end("cancelled", f"cancelled by {visit.recovery.cancel_by}")
-    again = visit.world.db.read(lambda tx: store.active(tx, [f"host:{host}"])).get(f"host:{host}")
-    return end("failed", f"{host} was reported down again: see recovery {again.id}") if again else None
+    host = visit.recovery.hostname
+    active = visit.world.db.read(lambda tx: store.active(tx, [f"host:{host}"])).get(f"host:{host}")
+    if active:
+        return end("failed", f"{host} was reported down again: see recovery {active.id}")
+    return _failed_again(visit)
+
+
+def _failed_again(visit: Visit) -> Outcome | None:
+    """The host failed after its return was asked for, whether or not that is repaired by now: it has to be asked for again."""
+    host, asked = visit.recovery.hostname, visit.recovery.id
+    rows = visit.world.db.read(lambda tx: tx.all("recovery_newer_host", hostname=host, kinds=["host"], id=asked))
+    later = [row["id"] for row in rows if row["status"] not in ("ignored", "cancelled")]
+    return end("failed", f"{host} was reported down again: see recovery {later[-1]}") if later else None
 
 
 def unforce(visit: Visit) -> Outcome:
@@ -124,6 +137,8 @@ def reread(visit: Visit) -> Outcome:
         except NotFound:
             continue
         if server.vm_state == "stopped" and server.task_state is None and row.was.get("vm_state") == "active":
+            if not _stopped_by_us(visit, row):
+                continue
             try:
                 visit.act(
                     f"start {row.name}",
@@ -141,6 +156,14 @@ def reread(visit: Visit) -> Outcome:
         f"{recovery.hostname} is back: up and enabled",
         effects=[lambda tx: [tx.execute("instance_was", id=row_id, was=text) for row_id, text in was.items()]],
     )
+
+
+def _stopped_by_us(visit: Visit, row: Instance) -> bool:
+    """Whether nobody else stopped it since its evacuation, and no other recovery is at it."""
+    if visit.world.db.read(lambda tx: store.active_instances(tx, [row.uuid])):
+        return False
+    actions = visit.world.nova.actions(row.uuid)
+    return not any(a.action == "stop" and a.user_id and a.start_time > row.action_at for a in actions)
 
 
 STEPS: Table = {

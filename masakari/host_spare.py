@@ -144,6 +144,15 @@ def _drop_target(visit: Visit, reason: str) -> Outcome:
     return replace(advance("reserve", reason), target="")
 
 
+def served(visit: Visit) -> bool:
+    """Whether an instance went to the spare, or may have."""
+    target = visit.recovery.target
+    return any(
+        row.recover_to == target or (row.action_target == target and (row.status == "failed" or row.action is not None))
+        for row in visit.instances()
+    )
+
+
 def spare_back(visit: Visit) -> Outcome | list[Effect]:
     """A spare that served nobody is disabled again if it was, and goes back to the list."""
     recovery, world, target = visit.recovery, visit.world, visit.recovery.target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from masakari.common.errors import Rejected
 from masakari.host_look import Look, ever_requested, look, write_service
-from masakari.host_spare import spare_back
+from masakari.host_spare import served, spare_back
 from masakari.nova import Service
 from masakari.recovery import REFUSED_RETRY_S, Effect, Outcome, Visit, end, hold, wait
 
@@ -17,9 +17,13 @@ def undo(visit: Visit) -> Outcome:
     recovery = visit.recovery
     status, reason = recovery.data.get("end") or ("cancelled", "")
     if ever_requested(recovery):
+        unused = [] if served(visit) else spare_back(visit)
+        if isinstance(unused, Outcome):
+            return unused
         return end(
             status,
             f"{reason}; the host stays disabled and forced down: recovery_manage.py return --host {recovery.hostname}",
+            effects=unused,
         )
     seen = look(visit)
     spare = spare_back(visit)
@@ -65,10 +69,13 @@ def undo_disable(visit: Visit, seen: Look, for_recovery: int | None = None) -> O
         return []
     clear: list[Effect] = [lambda tx: tx.execute("disable_clear", hostname=recovery.hostname, recovery_id=wisher)]
     others = [d for d in seen.disables if d.recovery_id != wisher]
+    if service.forced_down and recovery.data.get("forced") and not any(d.kind == "host" for d in others):
+        return unforce(visit, service)
+    on_its_way = visit.now - seen.known.own_write_open_at < world.settings.safety.action_settle_s
+    if not mine.seen and on_its_way and (service.enabled or mine.was_enabled):
+        return wait(1.0, "waiting for our own disable to show before it is taken back")
     if others or not mine.was_enabled or service.enabled:
         return clear
-    if not mine.seen and visit.now - seen.known.own_write_open_at < world.settings.safety.action_settle_s:
-        return wait(1.0, "waiting for our own disable to show before it is taken back")
     if (
         service.disabled_reason
         and service.disabled_reason != mine.reason
@@ -77,7 +84,8 @@ def undo_disable(visit: Visit, seen: Look, for_recovery: int | None = None) -> O
         visit.note("decision", "left disabled", f"somebody else disabled it meanwhile: {service.disabled_reason}")
         return clear
     if service.forced_down:
-        return unforce(visit, service)
+        visit.note("decision", "left disabled", f"{recovery.hostname} is forced down, and not by this recovery")
+        return clear
     if not service.up:
         if visit.now - recovery.step_at < UP_WAIT_S:
             return wait(5.0, f"waiting for nova-compute of {recovery.hostname} to read up before it is enabled")
@@ -91,5 +99,6 @@ def undo_disable(visit: Visit, seen: Look, for_recovery: int | None = None) -> O
         service,
         lambda: world.nova.enable(service),
         reason="our own disable is taken back",
+        unseen=wisher,
     )
     return wait(0.1, "waiting for Nova to show it enabled")

@@ -24,6 +24,7 @@ class Known:
     own_write_open_at: float
     boot_id: str | None
     up_at: float
+    boot_told_at: float
     down_reported_at: float
 
 
@@ -44,6 +45,7 @@ def known(tx: Tx, hostname: str, since: float) -> Known:
         own_write_open_at=_open_write(newest),
         boot_id=host[0]["boot_id"] if host else None,
         up_at=newest.get("up", 0.0),
+        boot_told_at=newest.get("boot", 0.0),
         down_reported_at=(down or {}).get("at") or 0.0,
     )
 
@@ -184,15 +186,22 @@ def members(tx: Tx, cluster_port: str, key_hosts: Iterable[str]) -> set[str]:
     return names | set(key_hosts)
 
 
-def see_hosts(tx: Tx, seen: Sequence[tuple[str, str, str | None]], now: float) -> None:
-    """Remember hosts named in reports: (hostname, cluster_port, boot id it told of itself or None)."""
-    latest: dict[str, tuple[str, str | None]] = {}
-    for hostname, cluster_port, boot_id in seen:
-        latest[hostname] = (cluster_port, boot_id or latest.get(hostname, ("", None))[1])
+def see_hosts(tx: Tx, seen: Sequence[tuple[str, str, str | None, float]], now: float) -> None:
+    """Remember hosts named in reports: (hostname, cluster_port, boot id it told of itself or None, when that was so).
+
+    A report of an earlier boot that comes late is no news.
+    """
+    latest: dict[str, tuple[str, str | None, float]] = {}
+    for hostname, cluster_port, boot_id, at in seen:
+        _, boot_before, at_before = latest.get(hostname, ("", None, 0.0))
+        newer = boot_id is not None and at >= at_before
+        latest[hostname] = (cluster_port, boot_id if newer else boot_before, at if newer else at_before)
     rows = {row["hostname"]: row for row in tx.all("host_known", hostnames=list(latest))}
     new = []
-    for hostname, (cluster_port, boot_id) in latest.items():
+    for hostname, (cluster_port, told_boot, at) in latest.items():
         row = rows.get(hostname)
+        late = row is not None and at < (row["boot_seen_at"] or 0.0)
+        boot_id = None if late else told_boot
         if row is None:
             new.append(
                 {
@@ -200,7 +209,7 @@ def see_hosts(tx: Tx, seen: Sequence[tuple[str, str, str | None]], now: float) -
                     "cluster_port": cluster_port,
                     "now": now,
                     "boot_id": boot_id,
-                    "boot_seen_at": now if boot_id else None,
+                    "boot_seen_at": at if boot_id else None,
                 }
             )
         elif (boot_id and boot_id != row["boot_id"]) or (cluster_port and cluster_port != row["cluster_port"]):
@@ -208,7 +217,7 @@ def see_hosts(tx: Tx, seen: Sequence[tuple[str, str, str | None]], now: float) -
                 "host_boot",
                 hostname=hostname,
                 boot_id=boot_id or row["boot_id"],
-                now=now,
+                now=at if boot_id else row["boot_seen_at"],
                 cluster_port=cluster_port or row["cluster_port"],
             )
     if new:

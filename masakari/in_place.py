@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from masakari import evacuation, hosts, store
 from masakari.common.errors import MaybeSent, NotFound, Rejected
@@ -13,10 +15,27 @@ from masakari.evacuation import Move
 from masakari.host_look import cancelled, look, reboot_proven, unknown_to_nova
 from masakari.host_undo import undo_disable
 from masakari.model import Instance
-from masakari.nova import Server
+from masakari.nova import Action, Server
 from masakari.recovery import Effect, Outcome, Visit, advance, hold, wait
 
 MAX_TRIES = 3
+BEGINNINGS = (
+    "create",
+    "evacuate",
+    "migrate",
+    "live-migration",
+    "start",
+    "reboot",
+    "rebuild",
+    "unpause",
+    "resume",
+    "unshelve",
+    "resize",
+    "confirmResize",
+    "revertResize",
+)
+"""Actions of an instance with which a guest begins to run, or arrives on a host."""
+
 LOOK_AGAIN_S = 10.0
 
 
@@ -59,7 +78,7 @@ def next_move(row: Instance, server: Server | None, failed_host: str, now: float
         return Move("follow", f"{row.action} sent, not yet to be seen")
     if server.vm_state == "stopped":
         return Move("ask", "its guest ended with the old boot", "start")
-    if server.vm_state == "active" and not rules.off_proven:
+    if server.vm_state == "active" and (not rules.off_proven or row.was.get("unsure")):
         if rules.up_for_s < POWER_SYNC_S:
             return Move("follow", "reads active: waiting for Nova's own comparison of power states")
         return Move("done", f"still reads active on {failed_host}: its host was not proven off", host=failed_host)
@@ -77,7 +96,7 @@ def in_place(visit: Visit) -> Outcome:
     if seen.service is None:
         return unknown_to_nova(visit)
     if not recovery.data.get("in_place_listed"):
-        return _list(visit)
+        return _list(visit, seen.known)
     undone = undo_disable(visit, seen)
     if isinstance(undone, Outcome):
         return undone
@@ -90,23 +109,45 @@ def in_place(visit: Visit) -> Outcome:
     return _go_on(visit, seen.known, [row for row in rows if row.open], servers, undone)
 
 
-def _list(visit: Visit) -> Outcome:
-    """Record before anything else what each instance was: soon after its return Nova books what doesn't run as stopped."""
+def begun_at(actions: Sequence[Action], placed: Mapping[str, Any] | None, host: str) -> float:
+    """Pure: when the guest began to run here at the latest, by Nova's actions and by our own evacuations; 0 for unknown."""
+    times = [action.start_time for action in actions if action.action in BEGINNINGS]
+    if placed and placed["recover_to"] == host and placed["finished_at"]:
+        times.append(placed["finished_at"])
+    return max(times, default=0.0)
+
+
+def _list(visit: Visit, known: hosts.Known) -> Outcome:
+    """Record before anything else what each instance was: soon after its return Nova books what doesn't run as stopped.
+
+    What has begun here since the host was off is of the new boot, and none of ours.
+    """
     nova, recovery = visit.world.nova, visit.recovery
+    tolerance_s = visit.world.settings.safety.clock_tolerance_s
     servers = nova.servers(recovery.hostname)
-    stopped = [server for server in servers if server.vm_state == "stopped"]
-    actions = visit.together([partial(nova.actions, server.id) for server in stopped])
-    since = recovery.created_at - visit.world.settings.safety.clock_tolerance_s
-    ran = {server.id for server, told in zip(stopped, actions, strict=True) if evacuation.stopped_by_nova(told, since)}
-    return wait(0.0, "instances listed", data={"in_place_listed": True}, effects=[_rows_for(visit, servers, ran)])
+    actions = visit.together([partial(nova.actions, server.id) for server in servers])
+    placed = visit.world.db.transaction(lambda tx: [tx.one("instance_placed", uuid=server.id) for server in servers])
+    off_at = max((proof.at for proof in known.proofs), default=math.inf)
+    listed: list[tuple[Server, dict[str, object]]] = []
+    for server, told, row in zip(servers, actions, placed, strict=True):
+        began = begun_at(told, row, recovery.hostname)
+        if began > off_at + tolerance_s:
+            continue
+        was = evacuation.before(server)
+        if server.vm_state == "stopped" and evacuation.stopped_by_nova(told, recovery.created_at - tolerance_s):
+            was["vm_state"] = "active"
+        if began > off_at - tolerance_s:
+            was["unsure"] = True
+        listed.append((server, was))
+    return wait(0.0, "instances listed", data={"in_place_listed": True}, effects=[_rows_for(visit, listed)])
 
 
-def _rows_for(visit: Visit, servers: Sequence[Server], ran: Collection[str]) -> Effect:
+def _rows_for(visit: Visit, servers: Sequence[tuple[Server, dict[str, object]]]) -> Effect:
     recovery, now = visit.recovery, visit.now
 
     def write(tx: Tx) -> None:
         taken = {row.uuid for row in store.instances(tx, recovery.id)}
-        taken |= set(store.active_instances(tx, [server.id for server in servers]))
+        taken |= set(store.active_instances(tx, [server.id for server, _ in servers]))
         tx.execute_many(
             "instance_add",
             [
@@ -116,11 +157,11 @@ def _rows_for(visit: Visit, servers: Sequence[Server], ran: Collection[str]) -> 
                     recovery.id,
                     "host",
                     now,
-                    was={**evacuation.before(server), **({"vm_state": "active"} if server.id in ran else {})},
+                    was=was,
                     status="new" if evacuation.wants_ha(server.metadata) is not False else "skipped",
                     report_id=recovery.data.get("report"),
                 )
-                for server in servers
+                for server, was in servers
                 if server.id not in taken
             ],
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from masakari import store
 from masakari.carry import keep, kept
 from masakari.common.errors import Conflict, MaybeSent, NotFound
+from masakari.common.notification import parse
 from masakari.common.text import utc
 from masakari.evacuation import wants_ha
 from masakari.model import Instance, Recovery
@@ -18,6 +19,9 @@ from masakari.recovery import Outcome, Table, Visit, advance, end, hold, wait
 POLL_LEAST_S = 0.01
 POLL_SHARE = 0.015
 """Of the time that a stop or start has taken so far: the pause before the next look."""
+
+LOOK_VALID_S = 5.0
+"""How long a look counts before something is asked for on its strength."""
 
 USER_ACTIONS = (
     "start",
@@ -136,8 +140,21 @@ def stop(visit: Visit) -> Outcome:
 
 def start(visit: Visit) -> Outcome:
     """os-start, until Nova shows it active and idle."""
-    host = visit.recovery.hostname
-    return _reach(visit, "start", ("stopped",), "active", lambda: end("finished", f"started again on {host}"))
+    return _reach(visit, "start", ("stopped",), "active", lambda: _started(visit))
+
+
+def _started(visit: Visit) -> Outcome:
+    """Nova shows it active. It may have died since, which Nova need not know: a report that joined says so."""
+    recovery, row = visit.recovery, _row(visit)
+    told = visit.world.db.read(lambda tx: tx.all("report_newer", recovery_id=recovery.id, since=row.action_at))
+    deaths = [parse(r["body"].encode(), r["received_at"]).utc_time or r["received_at"] for r in told]
+    died_at = max((min(at, visit.now) for at in deaths), default=0.0)
+    if row.action != "start" or died_at <= row.action_at:
+        return end("finished", f"started again on {recovery.hostname}")
+    again = recovery.data.get("again", 0) + 1
+    if again >= visit.world.settings.recover_starter.max_retry_cnt:
+        return end("failed", f"it died again {again} times right after its start: see why, then start it by hand")
+    return advance("look", "it died again after its start", data={"failed_at": died_at, "again": again})
 
 
 def _reach(visit: Visit, action: str, sources: tuple[str, ...], goal: str, reached) -> Outcome:  # type: ignore[no-untyped-def]
@@ -173,6 +190,8 @@ def _reach(visit: Visit, action: str, sources: tuple[str, ...], goal: str, reach
         return wait(0.5, f"{server.task_state}: waiting for it to end")
     if server.vm_state not in sources:
         return end("ignored", f"{server.status} by now: somebody else is at it")
+    if row.action is None and visit.now - recovery.step_at > LOOK_VALID_S:
+        return advance("look", "nothing was asked for yet, and the look is too old to act on")
     return _ask(visit, row, action)
 
 
@@ -189,6 +208,7 @@ def _just_asked(visit: Visit, row: Instance) -> bool:
 
 def _ask(visit: Visit, row: Instance, action: str) -> Outcome:
     recovery, world, now = visit.recovery, visit.world, visit.now
+    # Without a request on record the look before this step is a moment old.
     held = host_held(visit, world.nova.service(recovery.hostname)) if row.action else None
     if held:
         return held
@@ -226,7 +246,7 @@ def _ask(visit: Visit, row: Instance, action: str) -> Outcome:
 
 STEPS: Table = {
     "look": (look, frozenset({"stop", "start"})),
-    "stop": (stop, frozenset({"start"})),
-    "start": (start, frozenset()),
+    "stop": (stop, frozenset({"start", "look"})),
+    "start": (start, frozenset({"look"})),
 }
 """step: (function, allowed next steps)."""

@@ -93,7 +93,6 @@ class Intake:
             try:
                 waiting = self._queue.get_nowait()
             except queue.Empty:
-                self._queue.put(None)
                 return
             if waiting is not None:
                 self._fail([waiting], Unavailable("the controller is stopping"))
@@ -204,12 +203,13 @@ def accept(tx: Tx, items: list[Item], context: intake_host.Context) -> list[Rece
     return receipts
 
 
-def _seen(item: Item) -> tuple[str, str, str | None]:
+def _seen(item: Item) -> tuple[str, str, str | None, float]:
     report = item.notification
     return (
         report.hostname,
         report.cluster_port,
         report.boot_id if item.self_report and item.trusted and report.boot_id else None,
+        min(report.utc_time or item.receipt, item.receipt),
     )
 
 
@@ -237,16 +237,18 @@ def _file_small(tx: Tx, items: list[Item], context: intake_host.Context) -> dict
     uuids = [item.notification.uuid for item in items if item.failure.kind == INSTANCE]
     covered = store.active_instances(tx, uuids) if uuids else {}
     new: dict[str, Item] = {}
-    joined: dict[str, int] = {}
+    joined: dict[str, Recovery] = {}
     for key, item in keyed:
         if key in active:
-            joined[item.notification.id] = active[key].id
+            joined[item.notification.id] = active[key]
         elif item.notification.uuid in covered:
-            joined[item.notification.id] = covered[item.notification.uuid][0].recovery_id
+            recovery = store.get(tx, covered[item.notification.uuid][0].recovery_id)
+            assert recovery is not None, "an instance that is acted on belongs to a recovery"
+            joined[item.notification.id] = recovery
         else:
             new.setdefault(key, item)
     opened = _open(tx, new, context) if new else {}
-    wake = {joined[item.notification.id] for item in items if item.notification.id in joined and item.trusted}
+    wake = {joined[item.notification.id].id for item in items if item.notification.id in joined and item.trusted}
     intake_host.wake(tx, sorted(wake), context.now)
     return {
         item.notification.id: _small_filing(
@@ -256,12 +258,12 @@ def _file_small(tx: Tx, items: list[Item], context: intake_host.Context) -> dict
     }
 
 
-def _small_filing(item: Item, joined: int | None, opened: int | None, opener: bool) -> Filing:
-    recovery_id = joined or opened
+def _small_filing(item: Item, joined: Recovery | None, opened: int | None, opener: bool) -> Filing:
     if opener:
         reason = item.failure.reason if item.trusted else intake_host.UNSIGNED
-        return Filing("opened", reason, recovery_id, "new" if item.trusted else "held")
-    return Filing("joined", f"{item.failure.reason}; joins recovery {recovery_id}", recovery_id, "running")
+        return Filing("opened", reason, opened, "new" if item.trusted else "held")
+    recovery_id, status = (joined.id, joined.status) if joined else (opened, "new")
+    return Filing("joined", f"{item.failure.reason}; joins recovery {recovery_id}", recovery_id, status)
 
 
 def _key(item: Item) -> str:
@@ -304,7 +306,7 @@ def _open(tx: Tx, new: Mapping[str, Item], context: intake_host.Context) -> dict
 def _recovery_row(key: str, item: Item, now: float, db_now: float) -> dict[str, object]:
     report, kind = item.notification, item.failure.kind
     process = _process(item).removesuffix(" up") if kind == PROCESS else None
-    data = {"failed_at": report.utc_time or item.receipt, "report": report.id}
+    data = {"failed_at": min(report.utc_time or item.receipt, item.receipt), "report": report.id}
     if kind == PROCESS:
         data["on_failure"] = report.on_failure
     step = "enable" if kind == PROCESS and report.state == "up" else FIRST[kind]

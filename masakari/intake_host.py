@@ -16,6 +16,9 @@ from masakari.failures import Failure
 from masakari.model import Evidence, Recovery
 from masakari.steps import FIRST
 
+BEFORE_REQUESTS = ("prove", "isolate", "reserve", "enable_target", "list", "evacuate")
+"""Steps in which a host recovery may not have requested anything yet."""
+
 UNSIGNED = "unsigned callback: nothing is done until it is released"
 
 
@@ -102,6 +105,8 @@ def evidence_of(item: Item, settings: Settings) -> list[Evidence]:
         told.append(Evidence("last_alive", report.last_alive, by))
     if kind == "sign_of_life":
         told.append(Evidence("up", item.receipt, by or report.hostname))
+        if item.self_report and report.boot_id:
+            told.append(Evidence("boot", item.receipt, report.hostname, report.boot_id))
     numbers = (report.event_id, report.event_type, report.detail)
     believed = report.cluster_port in settings.safety.detail_2_is_proof
     if kind == "host" and numbers == ("1", "2", "2") and believed and not report.evidence and not by:
@@ -219,7 +224,12 @@ def _hold_others(tx: Tx, cluster_port: str, reason: str, context: Context) -> No
     since = context.now - context.settings.safety.failure_window_s
     for row in tx.all("recovery_window", cluster_port=cluster_port, since=since):
         other = Recovery.of(row)
-        if row["due_at"] is None or other.released or other.step != "prove" or other.data.get("first_sent_at"):
+        if (
+            row["due_at"] is None
+            or other.released
+            or other.step not in BEFORE_REQUESTS
+            or other.data.get("first_sent_at")
+        ):
             continue
         known = hosts.known(tx, other.hostname, since)
         if _proven(known, [], context.now, context.settings) and not context.settings.safety.hold_proven:

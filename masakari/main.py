@@ -150,8 +150,7 @@ class Controller:
         )
         self.signals.install()
         start = self.threads.start
-        for number in range(int(__import__("os").environ.get("NI","1"))):
-            start(f"intake-{number}", self.intake.run, stopping, stop=self.intake.stop)
+        start("intake", self.intake.run, stopping, stop=self.intake.stop)
         start("claims", self.workers.claim_loop, stop=self.workers.stop)
         for number in range(self.workers.size):
             start(f"worker-{number}", self.workers.work)

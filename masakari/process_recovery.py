@@ -85,7 +85,14 @@ def enable(visit: Visit) -> Outcome:
         return undone
     if len(ours) > 1:
         return wait(0.0, "clearing the next wish", effects=undone)
-    return end("finished", f"{recovery.process} runs again; our own disable is taken back", effects=undone)
+    if not undone:
+        return end(
+            "failed",
+            f"{recovery.process} runs again, but nova-compute of {recovery.hostname} reads down and stays disabled: start "
+            "it, then enable it by hand",
+        )
+    told = "our own disable is taken back" if seen.service.enabled else "nova-compute stays disabled for another reason"
+    return end("finished", f"{recovery.process} runs again; {told}", effects=undone)
 
 
 def _ended(visit: Visit, status: str, reason: str) -> Outcome:

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 KEEP_S = 2.0
 """A worker stays with a recovery for waits up to this long, and gives the claim back for longer ones."""
 
+LIFTED_BY_HAND = ("many", "callback")
+"""Holds that an operator releases by their word, which they keep whatever goes wrong meanwhile."""
+
 INTERNAL_RETRY_S = 60.0
 REFUSED_RETRY_S = 30.0
 
@@ -129,6 +132,8 @@ class Visit:
         self.recovery = recovery
         self.lease_deadline = lease_deadline
         self.events: list[Event] = []
+        self._stored = recovery.data
+        self._intended_at = 0.0
 
     @property
     def now(self) -> float:
@@ -164,15 +169,24 @@ class Visit:
 
         def write(tx: Tx) -> None:
             store.guard(tx, self.recovery, lease_s)
-            if data:
+            if remembered.data != self._stored:
                 store.remember(tx, remembered)
             for effect in effects:
                 effect(tx)
             store.journal(tx, self.recovery, self.world.name, events)
 
         self.world.db.transaction(write)
-        self.recovery = remembered
-        self.lease_deadline = before + lease_s
+        self.recovery, self._stored = remembered, remembered.data
+        self.lease_deadline, self._intended_at = before + lease_s, before
+
+    def may_send(self) -> bool:
+        """Whether a request still goes out so soon after its intent that whoever has the claim by now can't have given it up.
+
+        A pause takes a claim away at once; the next worker waits action_settle_s for a trace.
+        """
+        safety, nova = self.world.settings.safety, self.world.settings.nova
+        within_s = max(1.0, safety.action_settle_s - nova.connect_timeout_s - nova.read_timeout_s)
+        return self.time_left() and self.world.clock.monotonic() - self._intended_at <= within_s
 
     def time_left(self) -> bool:
         """Whether the lease outlasts one request to Nova with all that may go before it: signing in, a 401, a 429."""
@@ -226,8 +240,8 @@ class Visit:
     ) -> str:
         """One write to Nova: intent, request, answer. Returns Nova's request id; raises what the port raises."""
         self.intend([(what, uuid, reason)], effects)
-        if not self.time_left():
-            raise LeaseLost(f"lease too short for {what}")
+        if not self.may_send():
+            raise LeaseLost(f"too late for {what}")
         try:
             request_id = call()
         except Rejected as error:
@@ -258,7 +272,7 @@ def run_once(
         outcome = step(visit)
     except Unavailable as error:
         pause = min(2.0 ** min(recovery.tries, 4), 10.0)
-        outcome = wait(pause, f"waiting: {error}", failing=True)
+        outcome = _still_held(recovery, wait(pause, f"waiting: {error}", failing=True))
     except Rejected as error:
         outcome = hold("refused", f"Nova refuses: {error}; mend it, or cancel", seconds=REFUSED_RETRY_S)
     except ObserveOnly as error:
@@ -272,9 +286,18 @@ def run_once(
             f"internal error ({type(error).__name__}: {error}): please report it with the log",
             seconds=INTERNAL_RETRY_S,
         )
+    if recovery.hold in LIFTED_BY_HAND and outcome.hold in ("refused", "observe", "internal"):
+        outcome = replace(outcome, hold=recovery.hold)
     assert outcome.step is None or outcome.step in edges, f"{recovery.kind}: no edge {recovery.step} -> {outcome.step}"
     world.on_step(recovery, recovery.step, world.clock.monotonic() - started)
     return _store(world, visit, outcome), outcome
+
+
+def _still_held(recovery: Recovery, waiting: Outcome) -> Outcome:
+    """What is held stays held, for its reason, while it can't be looked at."""
+    if recovery.status != "held":
+        return waiting
+    return replace(waiting, status="held", hold=recovery.hold, reason=recovery.reason)
 
 
 def keeps_claim(outcome: Outcome) -> bool:

@@ -22,7 +22,7 @@ HOST: Table = {
     "enable_target": (host_spare.enable_target, frozenset({"list", "reserve", "evacuate", "undo"})),
     "list": (host_evacuation.list_instances, frozenset({"evacuate", "undo"})),
     "evacuate": (host_evacuation.evacuate, frozenset({"finish", "reserve", "in_place", "undo"})),
-    "finish": (host_evacuation.finish, frozenset({"evacuate"})),
+    "finish": (host_evacuation.finish, frozenset({"evacuate", "undo"})),
     "in_place": (in_place.in_place, frozenset({"finish", "undo"})),
     "undo": (host_undo.undo, frozenset()),
 }

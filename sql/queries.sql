@@ -285,6 +285,10 @@ SELECT MAX(received_at) AS at FROM notification_list
 WHERE notification_hostname = :hostname AND self_report = 0 AND received_at >= :since
   AND recover_by = 0 AND trusted = 1 AND notification_eventType = '2' AND outcome IN ('opened', 'joined', 'ignored')
 
+-- report_newer --
+-- What was reported for a recovery since some time.
+SELECT received_at, body FROM notification_list WHERE recovery_id = :recovery_id AND received_at > :since AND trusted = 1
+
 -- report_observers --
 -- Hosts that reported others of a segment lately are members of it.
 SELECT hostname FROM known_host WHERE cluster_port = :cluster_port
@@ -329,6 +333,10 @@ VALUES (:hostname, :recovery_id, :now, :was_enabled, NULL, :reason)
 -- disable_seen --
 -- Nova shows it disabled.
 UPDATE host_disable SET seen_at = :now WHERE hostname = :hostname AND seen_at IS NULL
+
+-- disable_unseen --
+-- It is about to be enabled by us.
+UPDATE host_disable SET seen_at = NULL WHERE hostname = :hostname AND recovery_id = :recovery_id
 
 -- disable_list --
 -- Who wants a host disabled.
@@ -471,7 +479,7 @@ DELETE FROM host_evidence WHERE received_at < :before AND id NOT IN (SELECT id F
 
 -- expire_reports --
 -- Recoveries nobody has begun that are older than notification_expiration_sec; a paused segment's wait.
-SELECT * FROM recovery WHERE due_at > 0 AND status = 'new' AND created_at < :before
+SELECT * FROM recovery WHERE due_at > 0 AND status = 'new' AND owner IS NULL AND step_at < :before
   AND NOT EXISTS (SELECT 1 FROM failover_segment s WHERE s.cluster_port IN ('*', recovery.cluster_port)
                   AND s.paused_at IS NOT NULL AND (s.paused_until IS NULL OR s.paused_until > NOW_S()))
 

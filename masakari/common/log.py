@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Collection
 
 from masakari.common.errors import ConfigError
 
@@ -39,12 +40,25 @@ class Redactor:
             if len(secret) >= SHORTEST_SECRET:
                 plain = str(secret)
                 self._spellings |= {plain, json.dumps(plain)[1:-1], quote(plain, safe=""), repr(plain)[1:-1]}
-        longest_first = sorted(self._spellings, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._pattern = re.compile(_alternatives(self._spellings)) if self._spellings else None
 
     def clean(self, text: str) -> str:
         """The text without secrets."""
         return self._pattern.sub("***", text) if self._pattern else text
+
+
+def _alternatives(words: Collection[str], grouped: int = SHORTEST_SECRET - 1) -> str:
+    """A pattern of these words, the longest first, grouped by their first characters.
+
+    A pattern tries its alternatives one by one at each character: with the keys of a thousand hosts, every line would cost
+    as much as storing the report it tells of.
+    """
+    if not grouped:
+        return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    groups: dict[str, list[str]] = {}
+    for word in words:
+        groups.setdefault(word[0], []).append(word[1:])
+    return "|".join(f"{re.escape(first)}(?:{_alternatives(rest, grouped - 1)})" for first, rest in groups.items())
 
 
 class OneLine(logging.Formatter):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.bench.figures import Figure
-from tests.bench.stage import EVACUATE_S, FAILED, House, Stage, pss_mb
+from tests.bench.stage import EVACUATE_S, FAILED, House, Stage, memory_mb
 from tests.lab.processes import Monitor
 
 BUILDS = 10
@@ -37,6 +37,16 @@ class Run:
         """Calls to Nova and Keystone for each instance."""
         return sum(self.calls.values()) / self.instances
 
+    def phases(self) -> dict[str, float]:
+        """How long each step took, by the journal."""
+        spent: dict[str, float] = {}
+        since = self.story[0]["at"]
+        for row in self.story:
+            if row["kind"] == "transition" and row["uuid"] is None:
+                spent[row["step"]] = spent.get(row["step"], 0.0) + row["at"] - since
+                since = row["at"]
+        return spent
+
 
 def evacuate(house: House, instances: int) -> Run:
     """Crash a host with this many instances, report it with proof, and wait for the end."""
@@ -57,7 +67,7 @@ def evacuate(house: House, instances: int) -> Run:
         final_at - sent_at,
         {name: many - before.get(name, 0) for name, many in state["calls"].items() if many > before.get(name, 0)},
         house.all("event_list", recovery_id=recovery_id),
-        pss_mb(house.controller.pid),
+        memory_mb(house.controller.pid),
     )
 
 
@@ -67,7 +77,11 @@ def ten(stage: Stage) -> Iterator[Figure]:
     first = [run.first_request_s for run in runs]
     beside = f"{PROBE_S} s of it the probe; worst of {len(runs)}: {max(first):.2f} s"
     yield Figure("callback -> first evacuate", statistics.median(first), "s", most=1.0, beside=beside)
-    yield _whole(sorted(runs, key=lambda run: run.final_s)[len(runs) // 2], 1.1, 0.5)
+    middle = sorted(runs, key=lambda run: run.final_s)[len(runs) // 2]
+    yield _whole(middle, 1.1, 0.5)
+    phases = ", ".join(f"{step} {seconds:.2f}" for step, seconds in middle.phases().items())
+    yield Figure("... beyond ideal and probe", middle.final_s - EVACUATE_S - PROBE_S, "s", beside=phases)
+    yield Figure("... Nova calls per instance", middle.calls_each, "", beside="in a short recovery most are looks")
 
 
 def ten_sqlite(stage: Stage) -> Iterator[Figure]:
@@ -87,6 +101,7 @@ def five_hundred(stage: Stage) -> Iterator[Figure]:
     run = _run(stage, 500)
     yield _whole(run, 1.03)
     yield _calls(run)
+    yield Figure("memory (PSS) after 500 instances", run.memory_mb, "MB")
 
 
 def five_hundred_at_once(stage: Stage) -> Iterator[Figure]:
@@ -95,7 +110,7 @@ def five_hundred_at_once(stage: Stage) -> Iterator[Figure]:
         "recover_starter__semaphore_multiplicity": 500,
         "recover_starter__max_evacuations_total": 500,
     }
-    with stage.house(builds=0, **window) as house:
+    with stage.house(builds=0, **window) as house:  # type: ignore[arg-type]
         run = evacuate(house, 500)
     yield Figure("500 instances at once, all confirmed", run.final_s, "s", most=5.0, beside=_ideal(run, EVACUATE_S))
     yield _calls(run, " at once")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from tests.bench.figures import Figure
-from tests.bench.stage import House, Stage, cpu_s, pss_mb, until
+from tests.bench.stage import House, Stage, cpu_s, memory_mb, until
 
 KINDS = {"sqlite": "SQLite", "mysql": "MariaDB"}
 STARTS = 5
@@ -34,7 +34,9 @@ def costs(stage: Stage) -> Iterator[Figure]:
             beside = f"measured for {seconds:g} s"
             yield Figure(f"idle processor time a minute, {KINDS[kind]}", used_s, "s", most=0.06, beside=beside)
         for kind, house in houses.items():
-            yield Figure(f"idle memory (PSS), {KINDS[kind]}", pss_mb(house.controller.pid), "MB", most=50)
+            pid = house.controller.pid
+            beside = f"with all that it shares (RSS): {memory_mb(pid, 'Rss'):.1f} MB"
+            yield Figure(f"idle memory (PSS), {KINDS[kind]}", memory_mb(pid), "MB", most=50, beside=beside)
 
 
 def _start_s(house: House) -> float:

@@ -47,7 +47,7 @@ VALUES ('{key}', '{key}', 'compute1', '{uuid}', REPEAT('x', 400))"""
 
 
 def rates(stage: Stage) -> Iterator[Figure]:
-    """All of it."""
+    """Callbacks committed per second with 64 senders, with 0 and 1,000,000 old rows."""
     seconds = 2.0 if stage.quick else 5.0
     alone = _empty_handler(seconds)
     yield Figure("the HTTP server alone, 64 senders", alone.per_s, "/s", beside=f"p99 {_ms(alone.p99_s)}")

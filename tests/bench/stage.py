@@ -110,7 +110,7 @@ class Stage:
             CloudProcess(
                 folder, hosts=",".join(HOSTS), latency_ms=LATENCY_MS, evacuate_s=EVACUATE_S, builds=builds
             ) as cloud,
-            ControllerProcess(folder, db, cloud.remote.auth_url, **{**AS_INSTALLED, **options}) as controller,
+            ControllerProcess(folder, db, cloud.remote.auth_url, **{**AS_INSTALLED, **options}) as controller,  # type: ignore[arg-type]
         ):
             database = open_database(db, Clock())
             try:
@@ -160,8 +160,8 @@ def cpu_s(pid: int) -> float:
     return sum(map(int, spent)) / 1e9
 
 
-def pss_mb(pid: int) -> float:
-    """Memory of a process, with its share of what it has in common with others."""
-    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
+def memory_mb(pid: int, what: str = "Pss") -> float:
+    """Memory of a process. Pss: with its share of what it has in common with others; Rss: with all of that."""
+    found = re.search(rf"^{what}:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
     assert found
     return int(found[1]) / 1024

@@ -513,7 +513,7 @@ def test_two_controllers_that_open_the_same_recovery_share_it(settings: Db, db: 
     if settings.drivername == "sqlite":
         return  # one controller
     # Of hosts nobody knows yet, the second one waits for the first at their rows already.
-    do(db, hosts.see_hosts, [(host, CLUSTER, None) for host in ("compute1", "compute7")], time.time())
+    Desk(db).accept(*(Monitor(host).instance_down(str(uuid.uuid4()), detail="1") for host in ("compute1", "compute7")))
     for first, second in [
         (instance_down(same := str(uuid.uuid4())), instance_down(same)),
         (host_down("compute7"), host_down("compute7", observer="compute3")),

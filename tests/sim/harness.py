@@ -271,8 +271,7 @@ class House:
             detail="5",
             startTime=...,
             endTime=...,
-            utc_time=utc(self.clock.now()),
-            **fields,
+            **{"utc_time": utc(self.clock.now()), **fields},
         )
 
     def process_down(self, host: str = "compute1", process: str = "nova-compute", **fields: Any) -> Receipt:

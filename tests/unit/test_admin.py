@@ -31,7 +31,7 @@ class Office:
         self.clock = VirtualClock()
         db = open_database(Db(drivername="sqlite", name=str(folder / "vm_ha.sqlite")), self.clock)
         self.operator = Operator(db, Settings(), "bob")
-        self.tx(lambda tx: hosts.see_hosts(tx, [("compute1", CLUSTER, None)], self.clock.now()))
+        self.tx(lambda tx: hosts.see_hosts(tx, [("compute1", CLUSTER, None, 0.0)], self.clock.now()))
 
     def tx(self, func: Callable[[Tx], Any]) -> Any:
         return self.operator.db.transaction(func)
