@@ -3,10 +3,13 @@
 
 -- recovery_due --
 -- Recoveries that may be claimed now, the longest due first; paused segments are left alone.
+-- Two questions about pauses that don't depend on the row: thousands may be due while everything is paused.
 SELECT id FROM recovery
 WHERE due_at <= NOW_S() AND (owner IS NULL OR lease_until < NOW_S())
-  AND NOT EXISTS (SELECT 1 FROM failover_segment s WHERE s.cluster_port IN ('*', recovery.cluster_port)
-                  AND s.paused_at IS NOT NULL AND (s.paused_until IS NULL OR s.paused_until > NOW_S()))
+  AND NOT EXISTS (SELECT 1 FROM failover_segment
+                  WHERE cluster_port = '*' AND paused_at IS NOT NULL AND (paused_until IS NULL OR paused_until > NOW_S()))
+  AND cluster_port NOT IN (SELECT cluster_port FROM failover_segment
+                           WHERE paused_at IS NOT NULL AND (paused_until IS NULL OR paused_until > NOW_S()))
 ORDER BY due_at LIMIT :many
 
 -- recovery_claim --

@@ -67,7 +67,7 @@ def test_no_generated_callback_is_a_server_error_or_a_row_it_should_not_be(
         mode: make_app(intake, lambda: (True, {}), Metrics(), KEYS, mode, clock) for mode in ("signed", "hold", "open")
     }
     accepted: set[str] = set()
-    answers = {status: 0 for status in (200, 400, 401, 403, 413)}
+    answers = dict.fromkeys((200, 400, 401, 403, 413), 0)
     logging.getLogger("masakari").setLevel(logging.ERROR)
 
     def stored() -> set[str]:
