@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
-from masakari import evacuation, hosts, proof, store
+from masakari import evacuation, store
 from masakari.carry import keep, kept
 from masakari.common.errors import MaybeSent, Rejected, Unavailable
 from masakari.database import Tx
@@ -19,25 +19,20 @@ from masakari.host_look import (
     cancelled,
     ever_requested,
     judge,
-    nova_life,
-    proof_rules,
     rebooted,
     still_proven,
     unknown_to_nova,
 )
+from masakari.host_moves import LOCAL_DISK, TARGET_SEEN_S, moves_of, other_target, target_up
 from masakari.host_pace import pause_s, room, worth_a_look
 from masakari.host_recovery import changed_by_hand
 from masakari.host_spare import served, spare_back
 from masakari.host_view import View, find_elsewhere, read_view
-from masakari.model import NOTHING_THERE, Instance, Recovery
+from masakari.model import NOTHING_THERE, Instance
 from masakari.nova import Server
 from masakari.recovery import Effect, Outcome, Visit, advance, end, hold, wait
 
 LOOK_AGAIN_S = 10.0
-TARGET_SEEN_S = 5.0
-"""How long a reserved host that read up is taken to be so."""
-
-LOCAL_DISK = "local disk"
 
 
 def list_instances(visit: Visit) -> Outcome:
@@ -137,18 +132,18 @@ def evacuate(visit: Visit) -> Outcome:
     visit.remember(looked_at=visit.now, looked_wakes=recovery.wakes)
     find_elsewhere(visit, view, open_rows)
     seen = judge(visit, view.service)
-    moves = _moves(visit, view, open_rows)
+    moves = moves_of(visit, view, open_rows)
     effects = _settle(visit, open_rows, moves)
     in_flight = [row for row in open_rows if _in_flight(row, moves[row.uuid])]
     blocked = _blocked(visit, view, seen, in_flight)
     asks = [row for row in open_rows if moves[row.uuid].verb in ("ask", "put_back")]
-    other = _other_target(visit, moves, len(in_flight)) if blocked is None else ""
+    other = other_target(visit, moves, len(in_flight)) if blocked is None else ""
     if other:
         return advance("reserve", other, effects=effects, data={"spare_wanted": True})
     assert blocked is not None or seen.verdict.valid, "rule 1: no evacuation is requested without proof"
     if blocked is None or in_flight:
         allowed = asks if blocked is None else [row for row in asks if moves[row.uuid].verb == "put_back"]
-        if any(moves[row.uuid].action == "evacuate" for row in allowed) and not _target_up(visit):
+        if any(moves[row.uuid].action == "evacuate" for row in allowed) and not target_up(visit):
             allowed = [row for row in allowed if moves[row.uuid].action != "evacuate"]
         sent, sent_effects = _send(visit, view, seen, allowed, moves, len(in_flight))
         effects += sent_effects
@@ -173,97 +168,6 @@ def evacuate(visit: Visit) -> Outcome:
         return wait(pause_s(visit, len(rows), view), _progress(rows, moves), effects=effects)
     keep(visit, view.read_at, view)
     return advance("finish", _progress(rows, moves), effects=effects)
-
-
-def _moves(visit: Visit, view: View, rows: Sequence[Instance]) -> dict[str, Move]:
-    settings = visit.world.settings
-    rules = evacuation.Rules(settings.safety.action_settle_s, settings.recover_starter.evacuation_timeout_s)
-    targets = {host: _target_state(visit, host) for host in {row.action_target for row in rows if row.action_target}}
-    pause, most = settings.recover_starter.recovery_retry_interval, settings.recover_starter.recovery_max_retry_cnt
-    moves = {}
-    for row in rows:
-        move = evacuation.next_move(
-            row,
-            view.server(row.uuid),
-            view.migrations.get(row.uuid, []),
-            visit.recovery.hostname,
-            visit.now,
-            rules,
-            targets.get(row.action_target or "", evacuation.Target()),
-        )
-        if move.verb == "again" and _local_disk(view.server(row.uuid), move):
-            move = Move(
-                "fail",
-                f"{LOCAL_DISK}: {move.reason}. Its disk is not on shared storage; see [nova] rebuild_local_disks",
-            )
-        elif move.verb == "again" and row.retry_cnt + 1 >= most:
-            move = Move("fail", f"tried {row.retry_cnt + 1} times: {move.reason}")
-        elif (
-            move.verb == "ask"
-            and row.action is None
-            and 0 < settings.recover_starter.recovery_max_retry_cnt <= row.retry_cnt
-        ):
-            move = Move("fail", f"tried {row.retry_cnt} times: {row.reason}")
-        elif move.verb == "ask" and row.action is None and row.retry_cnt and visit.now - row.action_at < pause:
-            move = Move("follow", f"tried {row.retry_cnt} times, next try soon: {row.reason}")
-        moves[row.uuid] = move
-    return moves
-
-
-def _local_disk(server: Server | None, move: Move) -> bool:
-    return server is not None and server.local_disk and "shared storage" in move.reason.lower()
-
-
-def _target_state(visit: Visit, host: str) -> evacuation.Target:
-    """Whether the host an evacuation went to has died since, and whether that is proven (rule 4)."""
-
-    def read(tx: Tx) -> tuple[Recovery, hosts.Known] | None:
-        wishes = [d.recovery_id for d in hosts.disables(tx, host) if d.kind == "host" and d.seen]
-        active = store.active(tx, [f"host:{host}"]).get(f"host:{host}")
-        # A recovery of the target that has ended counts until the target has returned.
-        recovery = active or (store.get(tx, max(wishes)) if wishes else None)
-        return (recovery, hosts.known(tx, host, recovery.created_at)) if recovery else None
-
-    found = visit.world.db.transaction(read)
-    if found is None:
-        return evacuation.Target()
-    recovery, known = found
-    service = visit.world.nova.service(host)
-    life = (*known.life, *nova_life(known, service, visit.world.settings.safety.clock_tolerance_s))
-    facts = proof.Facts(known.proofs, life, recovery.data.get("nova_down_since"))
-    verdict = proof.judge(facts, visit.now, proof_rules(visit.world), requested=True)
-    if verdict.hold == "alive":
-        # It has come back; what it was building when it died is found stuck.
-        return evacuation.Target()
-    return evacuation.Target(lost=True, proven=verdict.valid and bool(recovery.data.get("isolated_at")))
-
-
-def _other_target(visit: Visit, moves: dict[str, Move], in_flight: int) -> str:
-    """Why another reserved host is needed before anything more is sent; empty when none is."""
-    recovery = visit.recovery
-    asking = any(move.verb == "ask" for move in moves.values())
-    if asking and not in_flight and recovery.target and not _target_up(visit):
-        return f"nova-compute of the reserved host {recovery.target} reads down"
-    if asking and recovery.target and _target_state(visit, recovery.target).lost:
-        return f"reserved host {recovery.target} was lost"
-    scheduled = recovery.data.get("method") == "auto_priority" and not recovery.data.get("spare_wanted")
-    if scheduled and any(
-        move.verb in ("again", "fail") and "no valid host" in move.reason.lower() for move in moves.values()
-    ):
-        return "Nova's scheduler found no host: a reserved host is tried"
-    return ""
-
-
-def _target_up(visit: Visit) -> bool:
-    """Whether the reserved host reads up. Nova would let a request to one that is down wait until it is up again."""
-    target, data = visit.recovery.target, visit.recovery.data
-    if not target or visit.now - data.get("target_seen_at", 0.0) < TARGET_SEEN_S:
-        return True
-    service = visit.world.nova.service(target)
-    if service is None or not service.up:
-        return False
-    visit.remember(target_seen_at=visit.now)
-    return True
 
 
 def _in_flight(row: Instance, move: Move) -> bool:

@@ -12,6 +12,9 @@ from masakari.model import Evidence, Recovery
 from masakari.nova import Service
 from masakari.recovery import Outcome, Visit, World, advance, end
 
+REPORTED_WITHIN_S = 60.0
+"""How long before the first report a proof may be and still be about the same failure."""
+
 ABSORB_S = 10.0
 """How long after an unfinished write of ours Nova's updated_at may still be our own doing: one read timeout."""
 
@@ -103,12 +106,12 @@ def cancelled(visit: Visit) -> Outcome:
     return advance("undo", f"cancelled by {by}", data={"end": ["cancelled", f"cancelled by {by}"]})
 
 
-def reboot_proven(recovery: Recovery, known: hosts.Known, window_s: float) -> bool:
+def reboot_proven(recovery: Recovery, known: hosts.Known) -> bool:
     """Whether the host is known to have been off in between, so that no guest of the failed boot can be running.
 
     A boot id alone may be news of a reboot long ago, and the host healthy all the time.
     """
-    return any(proof_.at > recovery.created_at - window_s for proof_ in known.proofs)
+    return any(proof_.at > recovery.created_at - REPORTED_WITHIN_S for proof_ in known.proofs)
 
 
 def _down_since(recovery: Recovery, service: Service | None, now: float, told_at: float) -> float | None:

@@ -218,7 +218,9 @@ def isolate(visit: Visit) -> Outcome:
         return _isolated(visit, seen.service, seen)
     assert seen.verdict.proof is not None, "rule 1: never forced down without proof"
     if seen.service.enabled or (world.nova.microversion >= (2, 11) and not seen.service.forced_down):
-        reason = disable_reason(visit)
+        before = seen.service.disabled_reason
+        # Somebody else's reason is left as it is: they want it disabled whatever becomes of this recovery.
+        reason = before if before and not seen.service.enabled else disable_reason(visit)
         was_enabled = any(d.was_enabled for d in seen.disables)
         if not seen.service.forced_down:
             visit.remember(forced=True)

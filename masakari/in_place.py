@@ -176,7 +176,7 @@ def _go_on(
     settings, recovery, now = visit.world.settings, visit.recovery, visit.now
     starter = settings.recover_starter
     rules = Rules(
-        off_proven=reboot_proven(recovery, known, settings.safety.failure_window_s),
+        off_proven=reboot_proven(recovery, known),
         up_for_s=now - recovery.data.get("up_since", now),
         settle_s=settings.safety.action_settle_s,
         timeout_s=starter.api_check_interval * starter.api_check_max_cnt,

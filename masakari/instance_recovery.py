@@ -23,6 +23,9 @@ POLL_SHARE = 0.015
 LOOK_VALID_S = 5.0
 """How long a look counts before something is asked for on its strength."""
 
+SAME_DEATH_S = 2.0
+"""Reports of deaths of one guest within this time are about the same one."""
+
 USER_ACTIONS = (
     "start",
     "reboot",
@@ -149,7 +152,9 @@ def _started(visit: Visit) -> Outcome:
     told = visit.world.db.read(lambda tx: tx.all("report_newer", recovery_id=recovery.id, since=row.action_at))
     deaths = [parse(r["body"].encode(), r["received_at"]).utc_time or r["received_at"] for r in told]
     died_at = max((min(at, visit.now) for at in deaths), default=0.0)
-    if row.action != "start" or died_at <= row.action_at:
+    # Told by the clock of the host, as the first death was; ours may differ by the tolerance.
+    first_at = (recovery.data.get("failed_at") or recovery.created_at) + SAME_DEATH_S
+    if row.action != "start" or died_at <= max(first_at, row.action_at - visit.world.settings.safety.clock_tolerance_s):
         return end("finished", f"started again on {recovery.hostname}")
     again = recovery.data.get("again", 0) + 1
     if again >= visit.world.settings.recover_starter.max_retry_cnt:

@@ -240,7 +240,7 @@ SELECT COUNT(*) AS n FROM vm_list WHERE action = 'evacuate' AND status = 'runnin
 -- Evacuations under way from or to a host.
 SELECT COUNT(*) AS n FROM vm_list v JOIN recovery r ON r.id = v.recovery_id
 WHERE v.status = 'running' AND v.action IN ('evacuate', 'reset_state')
-  AND ((r.hostname = :hostname AND r.kind = 'host') OR v.action_target = :hostname)
+  AND ((r.hostname = :hostname AND r.kind = 'host') OR v.action_target = :hostname OR v.action_target IS NULL)
 
 -- instance_hung_stops --
 -- Instances evacuated from a host while an os-stop may still wait in its queue.

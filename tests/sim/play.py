@@ -245,7 +245,8 @@ class Stage:
             text = f"{event['recovery_id']} {event['kind']:<10} {event['what']}{reason}"
             lines.append((event["at"] - EPOCH_S, 1, text))
         lines.sort(key=lambda line: (round(line[0], 2), line[1]))
-        story = [f"{at:8.2f}  {_plain(text)}" for at, _, text in lines]
+        # Whole seconds: how often Nova is looked at is no part of the story.
+        story = [f"{at:6.0f}  {_plain(text)}" for at, _, text in lines]
         return "\n".join([*story, "", *self._end()]) + "\n"
 
     def _end(self) -> list[str]:
