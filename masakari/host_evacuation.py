@@ -56,12 +56,12 @@ def list_instances(visit: Visit) -> Outcome:
 
 def _observed(visit: Visit, view: View) -> Outcome:
     """Observe mode: say of each instance what would be done, and end."""
-    plans = {server: evacuation.consider(server, visit.recovery.hostname) for server in view.here.values()}
-    for server, plan in plans.items():
+    plans = [(server, evacuation.consider(server, visit.recovery.hostname)) for server in view.here.values()]
+    for server, plan in plans:
         visit.note(
             "decision", f"would {'evacuate' if plan.evacuate else 'leave'} {server.name}", plan.reason, server.id
         )
-    many = sum(plan.evacuate for plan in plans.values())
+    many = sum(plan.evacuate for _, plan in plans)
     return end("ignored", f"observe mode: would evacuate {many} of {len(plans)} instances; nothing was written to Nova")
 
 

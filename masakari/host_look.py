@@ -138,6 +138,11 @@ def nova_life(known: hosts.Known, service: Service | None, tolerance_s: float) -
     return (Evidence("nova", service.updated_at),) if service.updated_at > ours else ()
 
 
+def reported(visit: Visit, seen: Look) -> bool:
+    """Whether nova-compute has reported since our last write to its record."""
+    return bool(nova_life(seen.known, seen.service, visit.world.settings.safety.clock_tolerance_s))
+
+
 def write_service(
     visit: Visit,
     what: str,

@@ -113,6 +113,8 @@ def other_target(visit: Visit, moves: dict[str, Move], in_flight: int) -> str:
         return f"nova-compute of the reserved host {recovery.target} reads down"
     if asking and recovery.target and _target_state(visit, recovery.target).lost:
         return f"reserved host {recovery.target} was lost"
+    if asking and not recovery.target and recovery.data.get("method") == "reserved_host":
+        return "an instance has arrived late: a reserved host is needed"
     scheduled = recovery.data.get("method") == "auto_priority" and not recovery.data.get("spare_wanted")
     if scheduled and any(
         move.verb in ("again", "fail") and "no valid host" in move.reason.lower() for move in moves.values()

@@ -19,7 +19,7 @@ FEW = 20
 FIRST_S = 1.0
 """No evacuation is done sooner than this."""
 
-LEAST_S = 0.01
+LEAST_S = 0.02
 MOST_S = 0.75
 
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from masakari import evacuation, host_undo, store
 from masakari.common.errors import MaybeSent, NotFound, Rejected
-from masakari.host_look import look, unknown_to_nova, write_service
+from masakari.host_look import look, reported, unknown_to_nova, write_service
 from masakari.model import Instance
 from masakari.recovery import Outcome, Table, Visit, advance, end, hold, wait
 
@@ -88,10 +88,11 @@ def wait_up(visit: Visit) -> Outcome:
     called_off = _called_off(visit)
     if called_off:
         return called_off
-    service = visit.world.nova.service(recovery.hostname)
-    if service is None:
+    seen = look(visit)
+    if seen.service is None:
         return unknown_to_nova(visit)
-    if service.up:
+    # Un-forced soon after its death, it reads up by what it reported before.
+    if seen.service.up and reported(visit, seen):
         return advance("enable", "its nova-compute reads up")
     if visit.now - recovery.step_at > 120:
         return hold("down", f"nova-compute of {recovery.hostname} does not read up: start it", seconds=LOOK_AGAIN_S)

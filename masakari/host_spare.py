@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from masakari import hosts
+from masakari import evacuation, hosts
 from masakari.carry import keep, kept
 from masakari.common.errors import LeaseLost, MaybeSent
 from masakari.database import Tx
@@ -50,6 +50,10 @@ def reserve(visit: Visit) -> Outcome:
         return advance("list", reason, data={"method": method}, target="")
     if recovery.data.get("first_sent_at"):
         return hold("no_spare", _no_spare(recovery.cluster_port, refused) + "; add one to go on", seconds=LOOK_AGAIN_S)
+    if not any(
+        evacuation.consider(server, recovery.hostname).evacuate for server in world.nova.servers(recovery.hostname)
+    ):
+        return advance("list", "nothing to evacuate: no reserved host is needed", data={"method": method}, target="")
     return end(
         "failed",
         _no_spare(recovery.cluster_port, refused)

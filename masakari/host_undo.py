@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from masakari.common.errors import Rejected
-from masakari.host_look import Look, ever_requested, look, write_service
+from masakari.host_look import Look, ever_requested, look, reported, write_service
 from masakari.host_spare import served, spare_back
 from masakari.nova import Service
 from masakari.recovery import REFUSED_RETRY_S, Effect, Outcome, Visit, end, hold, wait
@@ -86,7 +86,7 @@ def undo_disable(visit: Visit, seen: Look, for_recovery: int | None = None) -> O
     if service.forced_down:
         visit.note("decision", "left disabled", f"{recovery.hostname} is forced down, and not by this recovery")
         return clear
-    if not service.up:
+    if not service.up or (recovery.data.get("forced") and not reported(visit, seen)):
         if visit.now - recovery.step_at < UP_WAIT_S:
             return wait(5.0, f"waiting for nova-compute of {recovery.hostname} to read up before it is enabled")
         visit.note(

@@ -149,6 +149,7 @@ def test_cancelling_a_retry_leaves_a_host_isolated_whose_instances_may_be_elsewh
 
 
 def test_what_somebody_enabled_by_hand_stays_enabled_over_a_retry_without_proof(desk: Desk) -> None:
+    desk.house.cloud.boot("compute1")
     recovery = desk.die()
     desk.settle(recovery)
     desk.house.let(3600)
@@ -162,6 +163,7 @@ def test_what_somebody_enabled_by_hand_stays_enabled_over_a_retry_without_proof(
 
 
 def test_a_retried_recovery_is_not_held_for_many_failures(desk: Desk) -> None:
+    desk.house.cloud.boot("compute1")
     first = desk.die("compute1")
     desk.settle(first)
     desk.house.let(3600)
@@ -175,6 +177,7 @@ def test_a_retried_recovery_is_not_held_for_many_failures(desk: Desk) -> None:
 
 
 def test_a_recovery_of_a_host_that_came_back_is_not_retried(desk: Desk) -> None:
+    desk.house.cloud.boot("compute1")
     recovery = desk.die()
     desk.settle(recovery)
     desk.house.cloud.start("compute1")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,31 +10,9 @@ import pytest
 from masakari import admin
 from masakari.common.errors import MasakariError
 from masakari.common.text import utc
-from tests.sim import invariants
+from tests.sim.conftest import Make
 from tests.sim.harness import CLUSTER, Controller, House, settings
-
-Make = Callable[..., House]
-
-
-@pytest.fixture
-def make(folder: Path) -> Iterator[Make]:
-    """Builds a house in which compute1 has three instances and compute3 is the spare; checks the invariants at the end."""
-    made: list[House] = []
-
-    def build(options: Any = None, *, boot: int = 3, spare: str | None = "compute3", **cloud: Any) -> House:
-        house = House(folder, options, **cloud)
-        if spare:
-            house.spare(spare)
-        if boot:
-            house.cloud.boot("compute1", boot)
-        house.clock.advance(30)
-        made.append(house)
-        return house
-
-    yield build
-    for house in made:
-        invariants.check(house, by_hand=getattr(house, "by_hand", ()))
-        house.close()
+from tests.simcloud.clock import SkewedClock
 
 
 def die(house: House, host: str = "compute1", wait_s: float = 20.0) -> None:
@@ -173,10 +150,11 @@ def test_rule_1_old_proof_counts_no_more_when_the_first_evacuate_is_due(make: Ma
 
 
 def test_rule_1_a_proof_may_grow_old_while_instances_follow_one_another(make: Make) -> None:
-    house = make(settings(recover_starter={"semaphore_multiplicity": 1}), evacuate_s=400.0)
+    options = settings(recover_starter={"semaphore_multiplicity": 1}, safety={"proof_valid_s": 30})
+    house = make(options, evacuate_s=40.0)
     die(house)
-    recovery = house.settle(house.host_down().recovery_id, 3000)
-    assert recovery.status == "finished" and house.asked("evacuate")[-1].at > 700
+    recovery = house.settle(house.host_down().recovery_id)
+    assert recovery.status == "finished" and house.asked("evacuate")[-1].at > 50 + 2 * 40
 
 
 def test_rule_1_our_own_disable_is_no_sign_of_life(make: Make) -> None:
@@ -322,6 +300,29 @@ def test_rule_3_a_request_that_arrives_late_is_found_before_another_one_is_sent(
     house.cloud.fault("evacuate", "late", delay_s=14.0)
     recovery = house.settle(house.host_down().recovery_id)
     assert recovery.status == "finished" and len(house.asked("evacuate")) == 1
+
+
+def test_rule_3_what_a_killed_worker_sent_last_is_waited_for_however_old_its_intent(make: Make) -> None:
+    house = make(boot=3)
+    die(house)
+    house.cloud.fault("evacuate", "late", count=3, delay_s=14.0)
+    recovery_id = house.host_down().recovery_id
+    # One after the other they time out; the last one is on its way still when the controller is killed and restarted.
+    house.run(lambda: len(house.asked("evacuate")) == 3)
+    house.restart()
+    assert house.settle(recovery_id).status == "finished" and len(house.asked("evacuate")) == 3
+
+
+def test_rule_3_a_jump_of_the_clock_does_not_shorten_the_wait(make: Make) -> None:
+    house = make(boot=1)
+    clock = SkewedClock(house.clock)
+    house.controller = Controller(house, "controller-1", clock)
+    die(house)
+    house.cloud.fault("evacuate", "late", delay_s=14.0)
+    recovery_id = house.host_down().recovery_id
+    house.run(lambda: len(house.asked("evacuate")) == 1)
+    clock.jump(3600)
+    assert house.settle(recovery_id).status == "finished" and len(house.asked("evacuate")) == 1
 
 
 def test_rule_3_the_intent_is_committed_before_the_request(make: Make) -> None:
