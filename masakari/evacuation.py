@@ -186,9 +186,10 @@ def _evacuating(
     age = now - instance.action_at
     newest = max((m for m in migrations if m.id > instance.migration_seen), key=lambda m: m.id, default=None)
     busy = server.task_state in REBUILDING
+    host = instance.action_target or (newest.dest if newest else None)
     if target.lost and (busy or newest is not None) and not (newest and newest.status in MIGRATION_ENDED):
         if target.proven:
-            return Move("ask", f"its target {instance.action_target} died too and is proven off", "reset_state")
+            return Move("ask", f"its target {host} died too and is proven off", "reset_state")
         return _may_run_there(instance)
     if not busy and newest is not None and newest.status in MIGRATION_ENDED:
         return Move("again", server.fault or f"Nova's migration {newest.id} ended as {newest.status}")

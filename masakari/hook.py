@@ -26,7 +26,7 @@ def message(row: dict[str, Any]) -> dict[str, Any]:
         "hold": row["hold"],
         "reason": row["reason"],
         "target": row["target"],
-        "since": utc(row["updated_at"]),
+        "since": utc(row["step_at"]),
     }
 
 
@@ -40,6 +40,7 @@ def run(command: str, told: dict[str, Any], timeout_s: float) -> None:
             shlex.split(command),
             input=json.dumps(told),
             text=True,
+            errors="replace",
             timeout=timeout_s,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

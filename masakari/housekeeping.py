@@ -23,6 +23,7 @@ TICK_S = 10.0
 TELL_S = 1.0
 HOUR_S, DAY_S = 3600.0, 86400.0
 RETURN_LOOK_S = 60.0
+SET_BACK_S = 5.0
 
 
 class Housekeeping:
@@ -32,6 +33,7 @@ class Housekeeping:
         self._world = world
         self._started_at = started_at
         self._next: dict[str, float] = {}
+        self._seen: tuple[float, float] | None = None
 
     def run(self, stopping: threading.Event) -> None:
         """The thread's body."""
@@ -39,10 +41,18 @@ class Housekeeping:
             self.tick()
             stopping.wait(TELL_S)
 
+    def run_telling(self, stopping: threading.Event) -> None:
+        """The body of the thread that tells people: a command may take its time."""
+        while not stopping.is_set():
+            try:
+                self.tell()
+            except Unavailable as error:
+                log.info("telling put off: %s", error)
+            stopping.wait(TELL_S)
+
     def tick(self) -> None:
         """Do what is due now; an unreachable database or Nova only delays it."""
         tasks: tuple[tuple[str, float, Callable[[], None]], ...] = (
-            ("tell", TELL_S, self.tell),
             ("beat", TICK_S, self._beat),
             ("expire", TICK_S, self.expire),
             ("returns", RETURN_LOOK_S, self.see_returns),
@@ -58,6 +68,7 @@ class Housekeeping:
                     log.info("%s put off: %s", name, error)
 
     def _beat(self) -> None:
+        self.see_clock()
         self._world.db.transaction(
             lambda tx: tx.execute(
                 "controller_beat",
@@ -67,6 +78,14 @@ class Housekeeping:
                 started_at=self._started_at,
             )
         )
+
+    def see_clock(self) -> None:
+        """When the database's clock was set back, what waits must not wait for it to come round again."""
+        now, passed = self._world.db.read(lambda tx: tx.all("database_now"))[0]["now"], self._world.clock.monotonic()
+        if self._seen is not None and now - self._seen[0] < passed - self._seen[1] - SET_BACK_S:
+            many = self._world.db.transaction(lambda tx: tx.execute("recovery_due_now"))
+            log.warning("the clock of the database was set back: %d recoveries are looked at now", many)
+        self._seen = (now, passed)
 
     def tell(self) -> None:
         """Run [notify] command for what is newly held or ended, and hourly for what stays held."""

@@ -39,6 +39,9 @@ BEGINNINGS = (
 LOOK_AGAIN_S = 10.0
 
 
+STUCK_S = 900.0
+"""How long a host may be back with an instance that is in the same task all the time."""
+
 POWER_SYNC_S = 660.0
 """Nova compares its power states with the hypervisor every 600 s; then a guest that is gone reads stopped."""
 
@@ -73,6 +76,10 @@ def next_move(row: Instance, server: Server | None, failed_host: str, now: float
     if (taken and age > rules.timeout_s) or row.retry_cnt >= MAX_TRIES:
         return Move("fail", f"still {server.status} after {row.action}: start it by hand")
     if server.task_state is not None:
+        if rules.up_for_s > STUCK_S:
+            return Move(
+                "fail", f"stuck in {server.task_state}: see its instance actions in Nova, then start it by hand"
+            )
         return Move("follow", f"{server.task_state}")
     if row.action in ("stop", "start") and age < rules.settle_s and row.action_answer != "accepted":
         return Move("follow", f"{row.action} sent, not yet to be seen")

@@ -187,7 +187,7 @@ def accept(tx: Tx, items: list[Item], context: intake_host.Context) -> list[Rece
     for item in items:
         if item.notification.id not in known:
             fresh.setdefault(item.notification.id, item)
-    hosts.see_hosts(tx, [_seen(item) for item in fresh.values()], context.now)
+    hosts.see_hosts(tx, [_seen(item) for item in fresh.values() if item.trusted], context.now)
     filings = _file(tx, list(fresh.values()), context)
     if fresh:
         tx.execute_many("report_add", [_report_row(fresh[key], filing, context.now) for key, filing in filings.items()])
@@ -208,7 +208,7 @@ def _seen(item: Item) -> tuple[str, str, str | None, float]:
     return (
         report.hostname,
         report.cluster_port,
-        report.boot_id if item.self_report and item.trusted and report.boot_id else None,
+        report.boot_id if item.self_report and report.boot_id else None,
         min(report.utc_time or item.receipt, item.receipt),
     )
 
@@ -232,16 +232,20 @@ def _file_small(tx: Tx, items: list[Item], context: intake_host.Context) -> dict
     """Instance and process failures, many at once: join the active recovery, or open one."""
     if not items:
         return {}
-    keyed = [(_key(item), item) for item in items]
+    # Signed ones first: an unsigned one may join theirs, and not they its hold.
+    keyed = [(_key(item), item) for item in sorted(items, key=lambda item: not item.trusted)]
     active = store.active(tx, {key for key, _ in keyed})
     uuids = [item.notification.uuid for item in items if item.failure.kind == INSTANCE]
     covered = store.active_instances(tx, uuids) if uuids else {}
     new: dict[str, Item] = {}
     joined: dict[str, Recovery] = {}
     for key, item in keyed:
-        if key in active:
+        if key in active and item.trusted and _is_better(item, active[key]):
+            intake_host.supersede(tx, active.pop(key), item.notification.id, context.now)
+            new[key] = item
+        elif key in active:
             joined[item.notification.id] = active[key]
-        elif item.notification.uuid in covered:
+        elif key not in new and item.notification.uuid in covered:
             recovery = store.get(tx, covered[item.notification.uuid][0].recovery_id)
             assert recovery is not None, "an instance that is acted on belongs to a recovery"
             joined[item.notification.id] = recovery
@@ -256,6 +260,12 @@ def _file_small(tx: Tx, items: list[Item], context: intake_host.Context) -> dict
         )
         for key, item in keyed
     }
+
+
+def _is_better(item: Item, active: Recovery) -> bool:
+    """Whether a signed report goes before what an open recovery rests on: unsigned callbacks, or the word of another host."""
+    other_host = active.kind == "instance" and active.step == "look" and active.hostname != item.notification.hostname
+    return intake_host.unsigned(active) or other_host
 
 
 def _small_filing(item: Item, joined: Recovery | None, opened: int | None, opener: bool) -> Filing:

@@ -100,13 +100,25 @@ def evidence_of(item: Item, settings: Settings) -> list[Evidence]:
     """Every statement a report makes about its host being off or alive."""
     report, kind = item.notification, item.failure.kind
     by = report.observer
-    told = [Evidence(e.kind, e.at, by, e.detail) for e in report.evidence if report.type == "rscGroup"]
+    latest = item.receipt + settings.safety.clock_tolerance_s
+    told = [
+        # A proof from the future is none: no sign of life could ever be newer.
+        Evidence(
+            "unknown" if e.at > latest and e.kind in proof.PROOF_KINDS else e.kind,
+            min(e.at, item.receipt),
+            by,
+            e.detail,
+        )
+        for e in report.evidence
+        if report.type == "rscGroup"
+    ]
     if report.last_alive is not None and report.type == "rscGroup":
-        told.append(Evidence("last_alive", report.last_alive, by))
+        told.append(Evidence("last_alive", min(report.last_alive, item.receipt), by))
     if kind == "sign_of_life":
         told.append(Evidence("up", item.receipt, by or report.hostname))
         if item.self_report and report.boot_id:
-            told.append(Evidence("boot", item.receipt, report.hostname, report.boot_id))
+            told_at = min(report.utc_time or item.receipt, item.receipt)
+            told.append(Evidence("boot", told_at, report.hostname, report.boot_id))
     numbers = (report.event_id, report.event_type, report.detail)
     believed = report.cluster_port in settings.safety.detail_2_is_proof
     if kind == "host" and numbers == ("1", "2", "2") and believed and not report.evidence and not by:
@@ -123,9 +135,14 @@ def file(tx: Tx, item: Item, context: Context) -> Filing:
         hosts.drop_spare(tx, report.hostname, now)
     key = store.active_key("host", report.hostname)
     active = store.active(tx, [key]).get(key)
-    if active is not None:
+    superseded = active is not None and item.trusted and unsigned(active)
+    if active is not None and superseded:
+        supersede(tx, active, report.id, now)
+    elif active is not None:
         return _join(tx, active, item, now)
     facts = _facts(tx, item, context)
+    if superseded:
+        facts = replace(facts, last_recovery=None)
     decision = admission.decide(facts, now, _rules(context.settings))
     if decision.verb == admission.IGNORE:
         return Filing("ignored", decision.reason, None)
@@ -136,11 +153,24 @@ def file(tx: Tx, item: Item, context: Context) -> Filing:
     return Filing("opened", decision.reason, recovery_id, "held" if held else "new")
 
 
+def unsigned(recovery: Recovery) -> bool:
+    """Whether a recovery rests on unsigned callbacks alone, and nobody has released it."""
+    return recovery.hold == "callback" and not recovery.released
+
+
+def supersede(tx: Tx, recovery: Recovery, report_id: str, now: float) -> None:
+    """End a recovery that has asked for nothing, since a better report opens another one in this transaction."""
+    reason = f"superseded by report {report_id}"
+    if not tx.execute("recovery_end", id=recovery.id, status="ignored", reason=reason, now=now):
+        raise LeaseLost(f"recovery {recovery.id} has ended meanwhile")
+    store.set_progress(tx, replace(recovery, status="ignored", reason=reason), now)
+    told = f"{recovery.status}/{recovery.step} -> ignored"
+    store.journal(tx, recovery, "intake", [store.Event("transition", told, reason, None, None, now)])
+
+
 def _join(tx: Tx, active: Recovery, item: Item, now: float) -> Filing:
     reason = f"{item.failure.reason}; joins recovery {active.id}"
     if item.trusted:
-        if active.hold == "callback" and not active.released:
-            tx.execute("recovery_release", id=active.id, now=now)
         wake(tx, [active.id], now)
     told = f"report {item.notification.id} by {item.notification.observer or 'an unnamed monitor'}"
     store.journal(tx, active, "intake", [store.Event("joined", item.failure.reason, told, None, None, now)])
@@ -216,7 +246,11 @@ def _proven(known: hosts.Known, told: list[Evidence], now: float, settings: Sett
 def _failed(tx: Tx, cluster_port: str, context: Context) -> set[str]:
     since = context.now - context.settings.safety.failure_window_s
     rows = tx.all("recovery_window", cluster_port=cluster_port, since=since)
-    return {row["hostname"] for row in rows if row["status"] not in ("ignored", "cancelled")}
+    return {
+        row["hostname"]
+        for row in rows
+        if row["status"] not in ("ignored", "cancelled") and not unsigned(Recovery.of(row))
+    }
 
 
 def _hold_others(tx: Tx, cluster_port: str, reason: str, context: Context) -> None:

@@ -29,6 +29,7 @@ log = logging.getLogger("masakari")
 DEFAULT_CONFIG = "/etc/masakari/masakari.conf"
 POOL = 32
 LOCK_CHECK_S = 10.0
+LOCK_LOST_S = 90.0
 DATABASE_AWAY_S = 2.0
 EPILOG = """examples:
   masakari-controller --config /etc/masakari/masakari.conf
@@ -70,7 +71,8 @@ def cloud_settings(settings: config.Settings) -> CloudSettings:
 class Controller:
     """One controller: the database, the ports and the threads of this process."""
 
-    def __init__(self, settings: config.Settings, path: str, clock: Clock) -> None:
+    def __init__(self, settings: config.Settings, path: str, clock: Clock, debug: bool = False) -> None:
+        self.debug = debug
         self.path = path
         self.clock = clock
         self.settings = settings
@@ -128,10 +130,18 @@ class Controller:
 
     def _watch_lock(self, stopping: Any) -> None:
         """The name is ours as long as the lock is; without it another controller may take over our claims."""
+        lost_at: float | None = None
         while not stopping.is_set():
             try:
                 if not self.lock.held():
                     self.lock = self.db.controller_lock(self.world.name)
+                lost_at = None
+            except ConfigError as error:
+                # Our own broken connection may hold it for as long as the server believes in it.
+                lost_at = lost_at or self.clock.monotonic()
+                if self.clock.monotonic() - lost_at > LOCK_LOST_S:
+                    raise
+                log.warning("the lock on the name %s is taken: %s", self.world.name, error)
             except Unavailable as error:
                 log.info("the lock on the name %s can't be checked: %s", self.world.name, error)
             stopping.wait(LOCK_CHECK_S)
@@ -154,7 +164,9 @@ class Controller:
         start("claims", self.workers.claim_loop, stop=self.workers.stop)
         for number in range(self.workers.size):
             start(f"worker-{number}", self.workers.work)
-        start("housekeeping", housekeeping.Housekeeping(self.world, self.clock.now()).run, stopping)
+        keeping = housekeeping.Housekeeping(self.world, self.clock.now())
+        start("housekeeping", keeping.run, stopping)
+        start("notify", keeping.run_telling, stopping)
         start("nova-watch", self._watch_nova, stopping)
         start("lock-watch", self._watch_lock, stopping)
         start("http", server.run, stop=server.close)
@@ -175,7 +187,6 @@ class Controller:
             healthy=lambda: not self.threads.dead,
             clock=self.clock,
         )
-        self.pool.close()
         return status
 
     def reload(self) -> None:
@@ -188,7 +199,7 @@ class Controller:
                 log.warning("[%s] changed: that needs a restart, the old values stay in use", name)
         settings = replace(settings, **{name: getattr(self.settings, name) for name in fixed})
         nova = self._nova(settings) if cloud_settings(settings) != cloud_settings(self.settings) else self.world.nova
-        _open_log(settings, keys)
+        _open_log(settings, keys, self.debug)
         self.app.reload(keys, settings.auth.callbacks)
         self.settings, self.keys, self.world.settings, self.world.nova = settings, keys, settings, nova
         for warning in warnings:
@@ -258,7 +269,7 @@ def main(argv: list[str] | None = None) -> int:
         _open_log(settings, keys, arguments.debug)
         for warning in warnings:
             log.warning("%s", warning)
-        return Controller(settings, arguments.config, Clock()).run(daemon.Systemd())
+        return Controller(settings, arguments.config, Clock(), arguments.debug).run(daemon.Systemd())
     except ConfigError as error:
         for problem in error.problems:
             print(f"masakari-controller: {problem}", file=sys.stderr)

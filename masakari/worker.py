@@ -10,11 +10,12 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from masakari import store
 from masakari.common.errors import LeaseLost, Unavailable
+from masakari.database import Duplicate
 from masakari.model import Recovery
 from masakari.recovery import Table, World, keeps_claim, run_once
 
@@ -32,26 +33,56 @@ MAX_LOST = 3
 
 
 class ThreadPool:
-    """Requests to Nova at the same time: `map` for the worker, `later` for what nobody waits for."""
+    """Requests to Nova at the same time: `map` for the worker, `later` for what nobody waits for.
+
+    Its threads end with the process, whatever they wait for: the executor of the standard library would hold it up.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._executor = ThreadPoolExecutor(size, thread_name_prefix="nova")
+        self._started = 0
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
     def map(self, func: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        """All results in order; a single item is not worth a thread."""
+        """All results in order; the first error among them is raised. A single item is not worth a thread."""
         items = list(items)
         if len(items) == 1:
             return [func(items[0])]
-        return list(self._executor.map(func, items))
+        self._start(len(items))
+        results: list[Any] = [None] * len(items)
+        errors: list[BaseException] = []
+        done = threading.Semaphore(0)
+
+        def run(number: int) -> None:
+            try:
+                results[number] = func(items[number])
+            except BaseException as error:  # noqa: BLE001 - it goes to the caller
+                errors.append(error)
+            finally:
+                done.release()
+
+        for number in range(len(items)):
+            self._queue.put(partial(run, number))
+        for _ in items:
+            done.acquire()
+        if errors:
+            raise errors[0]
+        return results
 
     def later(self, func: Callable[[], None]) -> None:
         """Run it on a thread of its own: it may take as long as Nova's longest answer."""
         threading.Thread(target=func, name="later", daemon=True).start()
 
-    def close(self) -> None:
-        """Drop what has not begun."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+    def _start(self, wanted: int) -> None:
+        with self._lock:
+            while self._started < min(wanted, self._size):
+                threading.Thread(target=self._work, name=f"nova-{self._started}", daemon=True).start()
+                self._started += 1
+
+    def _work(self) -> None:
+        while True:
+            self._queue.get()()
 
 
 class Workers:
@@ -106,10 +137,13 @@ class Workers:
         for recovery_id in ids:
             if not self._free.acquire(blocking=False):
                 return IDLE_S  # the thread that gets free pokes
-            claimed = claim(self._world, recovery_id)
-            if claimed is None:
-                self._free.release()
-            else:
+            claimed = None
+            try:
+                claimed = claim(self._world, recovery_id)
+            finally:
+                if claimed is None:
+                    self._free.release()
+            if claimed is not None:
                 self._queue.put(claimed)
         return 0.0 if len(ids) == store.DUE_AT_ONCE else min(max(soon_s, 0.02), IDLE_S)
 
@@ -154,7 +188,8 @@ def drive(
         try:
             current = world.db.read(lambda tx: store.revisit(tx, recovery))
             _, outcome = run_once(world, tables, current, lease_deadline)
-        except LeaseLost as error:
+        except (LeaseLost, Duplicate) as error:
+            # A Duplicate: intake opened something between what a step read and what it wrote. The step looks again.
             lost += 1
             if lost >= MAX_LOST or world.clock.monotonic() > lease_deadline:
                 return

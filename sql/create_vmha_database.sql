@@ -196,7 +196,7 @@ CREATE TABLE IF NOT EXISTS known_host (
     hostname VARCHAR(255) NOT NULL,
     cluster_port VARCHAR(255) NOT NULL,
     first_seen_at DOUBLE NOT NULL,
-    boot_id VARCHAR(64),
+    boot_id VARCHAR(255),
     boot_seen_at DOUBLE,
     PRIMARY KEY (hostname),
     KEY known_cluster (cluster_port)

@@ -103,6 +103,10 @@ WHERE id = :id AND due_at IS NOT NULL
 -- A controller that starts again: its own claims are free at once.
 UPDATE recovery SET lease_until = 0, beat = beat + 1 WHERE owner = :owner AND due_at IS NOT NULL
 
+-- recovery_due_now --
+-- The database's clock was set back: what nobody works on is looked at now.
+UPDATE recovery SET due_at = NOW_S(), beat = beat + 1 WHERE due_at > NOW_S() AND owner IS NULL
+
 -- recovery_next_due --
 -- When the next one gets due, in seconds from now. What is due already is claimed, or waits for a thread or for the end of a pause.
 SELECT MIN(due_at) - NOW_S() AS wait_s FROM recovery WHERE owner IS NULL AND due_at > NOW_S()
@@ -138,7 +142,7 @@ SELECT kind, status, COUNT(*) AS n FROM recovery GROUP BY kind, status
 
 -- recovery_held --
 -- For the metrics: how many are held, and the oldest.
-SELECT COUNT(*) AS n, MIN(updated_at) AS oldest FROM recovery WHERE due_at > 0 AND status = 'held'
+SELECT COUNT(*) AS n, MIN(step_at) AS oldest FROM recovery WHERE due_at > 0 AND status = 'held'
 
 -- recovery_to_tell --
 -- Recoveries whose hold or end nobody was told of, or not lately.
@@ -280,7 +284,7 @@ SELECT * FROM notification_list WHERE progress IN (0, 1) AND deleted = 0 ORDER B
 
 -- report_alive --
 -- When a host last sent anything itself.
-SELECT MAX(received_at) AS at FROM notification_list WHERE notification_hostname = :hostname AND self_report = 1
+SELECT MAX(received_at) AS at FROM notification_list WHERE notification_hostname = :hostname AND self_report = 1 AND trusted = 1
 
 -- report_newest_down --
 -- When a host was last reported down.
@@ -482,7 +486,7 @@ DELETE FROM host_evidence WHERE received_at < :before AND id NOT IN (SELECT id F
 
 -- expire_reports --
 -- Recoveries nobody has begun that are older than notification_expiration_sec; a paused segment's wait.
-SELECT * FROM recovery WHERE due_at > 0 AND status = 'new' AND owner IS NULL AND step_at < :before
+SELECT * FROM recovery WHERE due_at > 0 AND due_at <= NOW_S() AND status = 'new' AND kind <> 'return' AND owner IS NULL AND step_at < :before
   AND NOT EXISTS (SELECT 1 FROM failover_segment s WHERE s.cluster_port IN ('*', recovery.cluster_port)
                   AND s.paused_at IS NOT NULL AND (s.paused_until IS NULL OR s.paused_until > NOW_S()))
 

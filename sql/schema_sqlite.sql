@@ -170,7 +170,7 @@ CREATE TABLE IF NOT EXISTS known_host (
     hostname VARCHAR(255) NOT NULL PRIMARY KEY,
     cluster_port VARCHAR(255) NOT NULL,
     first_seen_at DOUBLE NOT NULL,
-    boot_id VARCHAR(64),
+    boot_id VARCHAR(255),
     boot_seen_at DOUBLE
 );
 CREATE INDEX IF NOT EXISTS known_cluster ON known_host (cluster_port);

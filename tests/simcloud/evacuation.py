@@ -86,7 +86,9 @@ def _wreck_the_first(world: World, server: Server) -> bool:
     first = server.evacuation
     if first is None:
         return False
-    dead = first.target is not None and not world.host(first.target).powered
+    target = world.host(first.target) if first.target else None
+    # Stuck although its target answers: the target took it and has died in between.
+    dead = target is not None and (not target.powered or (first.stuck and target.answers))
     if not dead:
         world.violate(f"second evacuate of {server.name} {server.id} accepted while the first is in flight")
     if first.stuck:

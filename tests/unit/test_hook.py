@@ -14,7 +14,7 @@ from tests.sim.harness import House, settings
 
 ROW = {
     "id": 7, "kind": "host", "hostname": "compute1", "uuid": None, "process": None, "cluster_port": "c:1", "status": "held",
-    "hold": "proof", "reason": "no proof that the host is off", "target": None, "updated_at": 1_800_000_000.0,
+    "hold": "proof", "reason": "no proof that the host is off", "target": None, "step_at": 1_800_000_000.0,
 }  # fmt: skip
 
 
