@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS notification_list (
     PRIMARY KEY (id),
     UNIQUE KEY report_key (report_key),
     KEY notification_recovery (recovery_id),
-    KEY notification_alive (notification_hostname, self_report, received_at),
+    KEY notification_alive (notification_hostname, self_report, trusted, received_at),
     KEY notification_created (create_at),
     KEY notification_progress (progress, id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
@@ -328,7 +328,7 @@ SET @todo = IF(
         ADD COLUMN body MEDIUMTEXT,
         ADD UNIQUE KEY report_key (report_key),
         ADD KEY notification_recovery (recovery_id),
-        ADD KEY notification_alive (notification_hostname, self_report, received_at),
+        ADD KEY notification_alive (notification_hostname, self_report, trusted, received_at),
         ADD KEY notification_created (create_at),
         ADD KEY notification_progress (progress, id)'
 );

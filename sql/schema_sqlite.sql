@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS notification_list (
     body MEDIUMTEXT                         -- the report as it came, fields unknown to us included
 );
 CREATE INDEX IF NOT EXISTS notification_recovery ON notification_list (recovery_id);
-CREATE INDEX IF NOT EXISTS notification_alive ON notification_list (notification_hostname, self_report, received_at);
+CREATE INDEX IF NOT EXISTS notification_alive ON notification_list (notification_hostname, self_report, trusted, received_at);
 CREATE INDEX IF NOT EXISTS notification_created ON notification_list (create_at);
 CREATE INDEX IF NOT EXISTS notification_progress ON notification_list (progress, id);
 
