@@ -176,7 +176,7 @@ def _disable_beside(visit: Visit, seen: Look) -> None:
     """Ask for the disable beside the worker: towards a dead host that still reads up Nova answers only after a minute."""
     service, now, recovery, world = seen.service, visit.now, visit.recovery, visit.world
     assert service is not None
-    if now - seen.known.own_write_open_at < world.settings.safety.action_settle_s:
+    if abs(now - seen.known.own_write_open_at) < world.settings.safety.action_settle_s:
         return
     reason = disable_reason(visit)
 

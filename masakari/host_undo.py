@@ -71,7 +71,7 @@ def undo_disable(visit: Visit, seen: Look, for_recovery: int | None = None) -> O
     others = [d for d in seen.disables if d.recovery_id != wisher]
     if service.forced_down and recovery.data.get("forced") and not any(d.kind == "host" for d in others):
         return unforce(visit, service)
-    on_its_way = visit.now - seen.known.own_write_open_at < world.settings.safety.action_settle_s
+    on_its_way = abs(visit.now - seen.known.own_write_open_at) < world.settings.safety.action_settle_s
     if not mine.seen and on_its_way and (service.enabled or mine.was_enabled):
         return wait(1.0, "waiting for our own disable to show before it is taken back")
     if others or not mine.was_enabled or service.enabled:

@@ -550,8 +550,9 @@ class TestEvacuation:
         assert wrecked
         cloud.clock.sleep(3)
         server = nova.server(uuid)
-        assert (server.status, server.vm_state) == ("REBUILD", "error")
-        assert server.task_state is not None
+        # Mostly it stays in REBUILD with a task for ever; a busy cloud was seen to give it up as ERROR.
+        assert server.vm_state == "error"
+        assert server.status == "ERROR" or (server.status == "REBUILD" and server.task_state is not None)
 
     def test_only_a_change_moves_the_time_of_a_dead_host(self, cloud: Cloud, nova: Nova, fallen: FallenHost) -> None:
         before = service_of(nova, fallen.name)
