@@ -39,7 +39,7 @@ class Housekeeping:
         """The thread's body."""
         while not stopping.is_set():
             self.tick()
-            stopping.wait(TELL_S)
+            stopping.wait(TICK_S)
 
     def run_telling(self, stopping: threading.Event) -> None:
         """The body of the thread that tells people: a command may take its time."""
@@ -48,7 +48,8 @@ class Housekeeping:
                 self.tell()
             except Unavailable as error:
                 log.info("telling put off: %s", error)
-            stopping.wait(TELL_S)
+            # Without a command there is nobody to tell, until the settings are read again.
+            stopping.wait(TELL_S if self._world.settings.notify.command else TICK_S)
 
     def tick(self) -> None:
         """Do what is due now; an unreachable database or Nova only delays it."""
