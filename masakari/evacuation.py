@@ -61,10 +61,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The state of the host an earlier request of this instance went to."""
+    """The host an earlier request of this instance went to, by our choice or Nova's, and whether it died since."""
 
     lost: bool = False
     proven: bool = False
+    host: str = ""
 
 
 def wants_ha(metadata: Mapping[str, str]) -> bool | None:
@@ -142,7 +143,7 @@ def next_move(
     if instance.action == "evacuate":
         return _evacuating(instance, server, migrations, now, rules, target)
     if instance.action == "reset_state" and target.lost and not target.proven:
-        return _may_run_there(instance)
+        return _may_run_there(target.host or instance.action_target)
     if instance.action == "reset_state" and not (server.vm_state == "error" and server.task_state is None):
         return _unsettled(instance, now, rules) or Move("ask", "reset-state had no effect", "reset_state")
     if instance.action in ("stop", "start"):
@@ -190,7 +191,7 @@ def _evacuating(
     if target.lost and (busy or newest is not None) and not (newest and newest.status in MIGRATION_ENDED):
         if target.proven:
             return Move("ask", f"its target {host} died too and is proven off", "reset_state")
-        return _may_run_there(instance)
+        return _may_run_there(target.host or instance.action_target)
     if not busy and newest is not None and newest.status in MIGRATION_ENDED:
         return Move("again", server.fault or f"Nova's migration {newest.id} ended as {newest.status}")
     if age > rules.evacuation_timeout_s:
@@ -208,12 +209,12 @@ def _evacuating(
     return Move("ask", "the last request left no trace in Nova", "evacuate")
 
 
-def _may_run_there(instance: Instance) -> Move:
+def _may_run_there(host: str | None) -> Move:
     """Rule 4: its first target is gone, and not proven off, or no longer."""
     return Move(
         "follow",
-        f"the reserved host {instance.action_target} does not answer and they may run there: make sure that it is off, "
-        f"then: recovery_manage.py attest --host {instance.action_target}",
+        f"their new host {host} does not answer and they may run there: make sure that it is off, "
+        f"then: recovery_manage.py attest --host {host}",
         target_lost=True,
     )
 
@@ -241,7 +242,7 @@ def _elsewhere(instance: Instance, server: Server, now: float, rules: Rules, tar
             host=host,
         )
     back = _way_back(instance, server)
-    if back and target.lost and host == instance.action_target:
+    if back and target.lost and host == (target.host or instance.action_target):
         return Move("fail", f"on {host}, which is reported down: {back} would wait in its queue", host=host)
     if back and instance.action != back:
         return Move("put_back", f"was {instance.was.get('vm_state')} before", back, host)

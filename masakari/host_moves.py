@@ -102,7 +102,7 @@ def _target_state(visit: Visit, host: str) -> evacuation.Target:
     if verdict.hold == "alive":
         # It has come back; what it was building when it died is found stuck.
         return evacuation.Target()
-    return evacuation.Target(lost=True, proven=verdict.valid and bool(recovery.data.get("isolated_at")))
+    return evacuation.Target(lost=True, proven=verdict.valid and bool(recovery.data.get("isolated_at")), host=host)
 
 
 def other_target(visit: Visit, moves: dict[str, Move], in_flight: int) -> str:

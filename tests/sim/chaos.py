@@ -522,7 +522,8 @@ class Chaos:
             else:
                 self.cloud.restart_compute(host.name)
         elif row["hold"] == "target":
-            self._target_back(row["target"])
+            for target in (name for name in self.cloud.hosts if f"new host {name} " in row["reason"]):
+                self._target_back(target)
         elif not row["cancel_by"]:
             self._note(f"  cancel {row['id']} held for {row['hold']}")
             self._report(lambda: self._quietly(admin.cancel, row["id"]))
