@@ -183,6 +183,10 @@ def _reach(visit: Visit, action: str, sources: tuple[str, ...], goal: str, reach
     taken = asked and (row.action_answer == "accepted" or _pending(visit, row, server))
     if taken and visit.now - row.action_at > starter.api_check_interval * starter.api_check_max_cnt:
         held = host_held(visit, world.nova.service(recovery.hostname))
+        if held and recovery.cancel_by:
+            return end(
+                "cancelled", f"cancelled by {recovery.cancel_by}; os-{action} may still wait for {recovery.hostname}"
+            )
         return held or end(
             "failed",
             f"{server.task_state or server.status} {visit.now - row.action_at:.0f} s after os-{action}: "
