@@ -130,6 +130,10 @@ def enable_target(visit: Visit) -> Outcome:
     service = nova.service(recovery.target)
     if service is None or not service.up:
         return _drop_target(visit, f"reserved host {recovery.target} went down before it was used")
+    target = recovery.target
+    wishes = visit.world.db.read(lambda tx: hosts.disables(tx, target))
+    if wishes:
+        return _drop_target(visit, f"reserved host {target} is disabled for recovery {wishes[0].recovery_id}")
     if not service.enabled:
         if recovery.data.get("spare_enabled"):
             return hold(
