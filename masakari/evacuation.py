@@ -13,7 +13,6 @@ from typing import Any
 from masakari.model import Instance
 from masakari.nova import Action, Migration, Server
 
-STOP_TASKS = ("powering-off",)
 REBUILDING = ("rebuilding", "rebuild_block_device_mapping", "rebuild_spawning")
 MOVING = ("migrating", "resize_prep", "resize_migrating", "resize_migrated", "resize_finish", "resize_reverting")
 EVACUABLE = ("active", "stopped", "error")

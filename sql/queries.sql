@@ -221,10 +221,6 @@ WHERE id = :id
 -- The request surely was not sent: no try, no intent.
 UPDATE vm_list SET action = :action, action_answer = :answer WHERE id = :id
 
--- instance_reason --
--- Why it is where it is.
-UPDATE vm_list SET reason = :reason, update_at = :update_at WHERE id = :id
-
 -- instance_end --
 -- Final for this instance.
 UPDATE vm_list SET status = :status, progress = :progress, reason = :reason, recover_to = :recover_to, active_key = NULL,
