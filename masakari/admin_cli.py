@@ -17,8 +17,9 @@ from masakari import __version__
 from masakari.admin import Answer, Operator, Refused
 from masakari.admin_text import jsonable
 from masakari.common.clock import Clock
-from masakari.common.config import Ini, Reading
+from masakari.common.config import Reading
 from masakari.common.errors import ConfigError, MasakariError, Unavailable
+from masakari.common.ini import Ini
 from masakari.config import DEFAULT_PATH, SECTIONS, Db, Safety, Settings, VmhaDataManage
 from masakari.database import open_database
 

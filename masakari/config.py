@@ -13,7 +13,6 @@ from masakari.common.config import (
     HTTP_URL,
     LOG_LEVEL,
     Choice,
-    Ini,
     Integer,
     Number,
     Reading,
@@ -25,6 +24,7 @@ from masakari.common.config import (
     render_options,
 )
 from masakari.common.errors import ConfigError
+from masakari.common.ini import Ini
 from masakari.common.keys import Key, load_keys
 
 DEFAULT_PATH = "/etc/masakari/masakari.conf"

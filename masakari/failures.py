@@ -22,6 +22,9 @@ TABLE = {
     ("VM", "0", "5", "1"): (IGNORED, "instance was destroyed through the API"),
 }
 
+RUNNING = ("running", "paused", "blocked", "pmsuspended")
+"""States of a libvirt domain that has a guest in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -43,14 +46,19 @@ def classify(notification: Notification) -> Failure:
         return Failure(PROCESS, recover_by, _process_reason(notification))
     numbers = (notification.event_id, notification.event_type, notification.detail)
     kind, reason = TABLE.get((notification.type, *numbers), (IGNORED, _unknown(notification.type, numbers)))
-    return Failure(kind, recover_by, reason)
+    if kind == INSTANCE and notification.libvirt_state in RUNNING:
+        kind, reason = IGNORED, f"{reason}, but libvirt says by now that it is {notification.libvirt_state}"
+    return Failure(kind, recover_by, _with_remark(reason, notification))
+
+
+def _with_remark(reason: str, notification: Notification) -> str:
+    return f"{reason} ({notification.reason})" if notification.reason else reason
 
 
 def _process_reason(notification: Notification) -> str:
     name = f"process {notification.process}" if notification.process else "a process"
-    if notification.state == "up":
-        return f"{name} runs again"
-    return f"{name} could not be restarted"
+    what = "runs again" if notification.state == "up" else "could not be restarted"
+    return _with_remark(f"{name} {what}", notification)
 
 
 def _unknown(kind: str, numbers: tuple[str, ...]) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from masakari import __version__, api, config, housekeeping
-from masakari.common import daemon
+from masakari.common import daemon, program
 from masakari.common.clock import Clock
 from masakari.common.errors import ConfigError, Rejected, Unavailable
-from masakari.common.log import Redactor, setup
+from masakari.common.program import SIGNALS, Loaded
 from masakari.common.signature import Key
 from masakari.database import ControllerLock, Database, open_database
 from masakari.intake import Intake
@@ -26,7 +25,6 @@ from masakari.worker import ThreadPool, Workers
 
 log = logging.getLogger("masakari")
 
-DEFAULT_CONFIG = "/etc/masakari/masakari.conf"
 POOL = 32
 LOCK_CHECK_S = 10.0
 LOCK_LOST_S = 90.0
@@ -36,8 +34,8 @@ EPILOG = """examples:
   masakari-controller --config ./masakari.conf --check-config
   masakari-controller --daemon --pidfile /run/masakari/masakari.pid      (for init scripts)
 
-signals: SIGTERM stops within 5 s, what is under way goes on after the next start; SIGHUP reads the settings again, wholly or
-not at all (a changed [wsgi], [db] or [controller] needs a restart). Exit status: 0 stopped, 1 failed, 2 usage."""
+What is under way when it stops goes on after the next start.
+""" + SIGNALS.format(fixed=" (a changed [wsgi], [db] or [controller] needs a restart)")
 
 
 def cloud_settings(settings: config.Settings) -> CloudSettings:
@@ -71,12 +69,14 @@ def cloud_settings(settings: config.Settings) -> CloudSettings:
 class Controller:
     """One controller: the database, the ports and the threads of this process."""
 
-    def __init__(self, settings: config.Settings, path: str, clock: Clock, debug: bool = False) -> None:
+    def __init__(
+        self, settings: config.Settings, keys: Mapping[str, Key], path: str, clock: Clock, debug: bool = False
+    ) -> None:
         self.debug = debug
         self.path = path
         self.clock = clock
         self.settings = settings
-        self.keys: Mapping[str, Key] = config.read_keys(settings)
+        self.keys = keys
         self.metrics = Metrics()
         self.db = _reach(settings, clock)
         self.lock: ControllerLock = self.db.controller_lock(settings.controller.name)
@@ -191,26 +191,20 @@ class Controller:
 
     def reload(self) -> None:
         """SIGHUP: read everything again and swap it, or raise ConfigError and change nothing."""
-        settings, warnings = config.load(self.path)
-        keys = config.read_keys(settings)
+        loaded = _load(self.path)
+        settings, keys = loaded.settings
         fixed = ("wsgi", "db", "controller")
         for name in fixed:
             if getattr(settings, name) != getattr(self.settings, name):
                 log.warning("[%s] changed: that needs a restart, the old values stay in use", name)
         settings = replace(settings, **{name: getattr(self.settings, name) for name in fixed})
         nova = self._nova(settings) if cloud_settings(settings) != cloud_settings(self.settings) else self.world.nova
-        _open_log(settings, keys, self.debug)
+        program.open_log(loaded, self.debug)
         self.app.reload(keys, settings.auth.callbacks)
         self.settings, self.keys, self.world.settings, self.world.nova = settings, keys, settings, nova
-        for warning in warnings:
+        for warning in loaded.warnings:
             log.warning("%s", warning)
         log.info("settings reloaded from %s", self.path)
-
-
-def _open_log(settings: config.Settings, keys: Mapping[str, Key], debug: bool = False) -> None:
-    redactor = Redactor()
-    redactor.hide(*settings.secrets(), *(key.secret for key in keys.values()))
-    setup(settings.log.log_level, settings.log.log_file, debug=debug, redactor=redactor)
 
 
 def _reach(settings: config.Settings, clock: Clock) -> Database:
@@ -228,52 +222,29 @@ def _reach(settings: config.Settings, clock: Clock) -> Database:
             clock.sleep(DATABASE_AWAY_S)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="masakari-controller",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="The Masakari controller: takes failure callbacks and brings the instances back, through Nova.",
-    )
-    parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"settings (default {DEFAULT_CONFIG})")
-    parser.add_argument(
-        "--check-config", action="store_true", help="check the settings, say every problem, and exit 0 or 1"
-    )
-    parser.add_argument("--debug", action="store_true", help="log everything, to the terminal")
-    parser.add_argument("--daemon", action="store_true", help="become a classic daemon (needs --pidfile)")
-    parser.add_argument("--pidfile", metavar="FILE", help="where a classic daemon writes its pid")
-    parser.add_argument("--version", action="version", version=f"masakari {__version__}")
-    return parser
+def _load(path: str) -> Loaded:
+    settings, warnings = config.load(path)
+    keys = config.read_keys(settings)
+    secrets = [*settings.secrets(), *(key.secret for key in keys.values())]
+    return Loaded((settings, keys), warnings, secrets, settings.log.log_level, settings.log.log_file)
+
+
+def _serve(arguments: argparse.Namespace, loaded: Loaded) -> int:
+    settings, keys = loaded.settings
+    return Controller(settings, keys, arguments.config, Clock(), arguments.debug).run(daemon.Systemd())
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of masakari-controller; the exit status."""
-    arguments = parser().parse_args(argv)
-    if arguments.daemon and not arguments.pidfile:
-        parser().error("--daemon needs --pidfile FILE")
-    try:
-        settings, warnings = config.load(arguments.config)
-        keys = config.read_keys(settings)
-        if arguments.check_config:
-            for warning in warnings:
-                print(f"warning: {warning}")
-            print(f"{arguments.config}: ok")
-            return 0
-        if arguments.daemon:
-            if not settings.log.log_file:
-                raise ConfigError(
-                    [f"{arguments.config}: [log] log_file is needed with --daemon, which has no terminal"]
-                )
-            daemon.daemonize(arguments.pidfile)
-        _open_log(settings, keys, arguments.debug)
-        for warning in warnings:
-            log.warning("%s", warning)
-        return Controller(settings, arguments.config, Clock(), arguments.debug).run(daemon.Systemd())
-    except ConfigError as error:
-        for problem in error.problems:
-            print(f"masakari-controller: {problem}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"masakari-controller: {error}", file=sys.stderr)
-        return 1
+    return program.run(
+        program.Program(
+            name="masakari-controller",
+            version=__version__,
+            description="The Masakari controller: takes failure callbacks and brings the instances back, through Nova.",
+            epilog=EPILOG,
+            default_config=config.DEFAULT_PATH,
+            load=lambda arguments: _load(arguments.config),
+            serve=_serve,
+        ),
+        argv,
+    )

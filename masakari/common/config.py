@@ -1,9 +1,6 @@
 """Settings from INI files: a frozen dataclass per section; every problem is told at once, with file and line.
 
-A section is a dataclass derived from Section whose fields are made by option(). Names of options are
-case-insensitive, names of sections are not. A value is everything behind the first "=" or ":"; one pair of
-quotes around it is dropped; "%", "#" and ";" within it mean themselves, so a comment needs a line of its own.
-An empty value means the default.
+A section is a dataclass derived from Section whose fields are made by option(). An empty value means the default.
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from masakari.common.errors import ConfigError
+from masakari.common.ini import Entry, Ini
 
 S = TypeVar("S", bound="Section")
 
@@ -155,6 +153,18 @@ HTTP_URL = Text(
 
 
 @dataclasses.dataclass(frozen=True)
+class Urls(Kind):
+    """One or more addresses of controllers, separated by commas or blanks."""
+
+    def parse(self, raw: str) -> tuple[str, ...]:
+        urls = tuple(raw.replace(",", " ").split())
+        return tuple(HTTP_URL.parse(url) for url in urls)
+
+    def describe(self) -> str:
+        return f"{HTTP_URL.describe()}; several are separated by commas"
+
+
+@dataclasses.dataclass(frozen=True)
 class Option:
     """What is known about an option besides its name and default."""
 
@@ -204,77 +214,6 @@ class Section:
         return [str(value) for value in values if value]
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A value as written in a file."""
-
-    value: str
-    line: int
-    quoted: bool
-
-
-class Ini:
-    """A file as written: its sections, options and values with their lines.
-
-    ConfigError when the file can't be read. What makes no sense, or is said twice, is in problems.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.sections: dict[str, dict[str, Entry]] = {}
-        self.section_lines: dict[str, int] = {}
-        self.problems: list[tuple[int, str]] = []
-        self._parse(_read(path))
-
-    def _parse(self, text: str) -> None:
-        section = ""
-        for number, raw in enumerate(text.split("\n"), start=1):
-            line = raw.strip()
-            if not line or line[0] in "#;":
-                continue
-            if line[0] == "[" and line[-1] == "]":
-                section = line[1:-1].strip()
-                self._add_section(number, section)
-            elif not section:
-                self._problem(number, "stands before the first [section]")
-            else:
-                self._add_option(number, section, line)
-
-    def _add_section(self, number: int, section: str) -> None:
-        if section in self.sections:
-            self._problem(number, f"section [{section}] again; it began on line {self.section_lines[section]}")
-            return
-        self.sections[section] = {}
-        self.section_lines[section] = number
-
-    def _add_option(self, number: int, section: str, line: str) -> None:
-        found = re.match(r"([^=:\s][^=:]*?)\s*[=:]\s*(.*)", line)
-        if not found:
-            # The line is not shown: it may be the second half of a password.
-            self._problem(number, "is neither 'option = value', nor a [section], nor a comment")
-            return
-        name, value = found.group(1).lower(), found.group(2)
-        known = self.sections[section].get(name)
-        if known:
-            self._problem(number, f"[{section}] {name} again; it is already set on line {known.line}")
-            return
-        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-        self.sections[section][name] = Entry(value[1:-1] if quoted else value, number, quoted)
-
-    def _problem(self, number: int, text: str) -> None:
-        self.problems.append((number, f"{self.path}:{number}: {text}"))
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return file.read()
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: is not UTF-8 text (byte {error.start})"]) from None
-    except OSError as error:
-        raise ConfigError([f"{path}: can't be read: {error.strerror}"]) from None
-
-
 class Reading:
     """The sections of a file as dataclasses, with the problems and warnings found on the way.
 
@@ -282,7 +221,8 @@ class Reading:
     all problems come out together: problem() says nothing more about it, and finish() raises them.
     """
 
-    def __init__(self, ini: Ini, kinds: Mapping[str, type[Section]]) -> None:
+    def __init__(self, ini: Ini, kinds: Mapping[str, type[Section]], others: Mapping[str, str] | None = None) -> None:
+        """others: sections of the file that are not for this program, with what to say of each ("": nothing)."""
         self.ini = ini
         self.kinds = kinds
         self.warnings: list[str] = []
@@ -290,7 +230,10 @@ class Reading:
         self._bad: set[tuple[str, str]] = set()
         self.sections = {name: self._section(name, kind) for name, kind in kinds.items()}
         for name, line in ini.section_lines.items():
-            if name not in kinds:
+            if others and name in others:
+                if others[name]:
+                    self.warnings.append(f"{ini.path}:{line}: [{name}] is not used: {others[name]}")
+            elif name not in kinds:
                 text = f"{ini.path}:{line}: unknown section [{name}]{_nearest(name, kinds)}"
                 self._problems.append((line, text))
 
@@ -328,7 +271,8 @@ class Reading:
 
     def _place(self, section: str, option: str) -> str:
         line = self._line(section, option)
-        return f"{self.ini.path}:{line}: [{section}] {option}: " if line else f"{self.ini.path}: [{section}] {option}: "
+        shown = option.upper() if self.ini.is_shell(section) else f"[{section}] {option}"
+        return f"{self.ini.path}:{line}: {shown}: " if line else f"{self.ini.path}: {shown}: "
 
     def _section(self, name: str, kind: type[S]) -> S:
         written = dict(self.ini.sections.get(name, {}))

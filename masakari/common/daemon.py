@@ -19,6 +19,7 @@ from masakari.common.errors import ConfigError
 log = logging.getLogger(__name__)
 
 STOP_WITHIN_S = 5.0
+STATUS_EVERY_S = 5.0
 
 
 class Systemd:
@@ -151,6 +152,24 @@ class Threads:
         self._on_death()
 
 
+class Pulse:
+    """Whether threads still turn: each beats, and the watchdog is fed as long as none is late."""
+
+    def __init__(self, clock: Clock, late_after_s: float) -> None:
+        self._clock = clock
+        self._late_after_s = late_after_s
+        self._beats: dict[str, float] = {}
+
+    def beat(self, name: str) -> None:
+        """The thread of this name has got round once more."""
+        self._beats[name] = self._clock.monotonic()
+
+    def late(self) -> list[str]:
+        """The threads that have not beaten for too long."""
+        now = self._clock.monotonic()
+        return [name for name, at in list(self._beats.items()) if now - at > self._late_after_s]
+
+
 def supervise(
     signals: Signals,
     threads: Threads,
@@ -159,29 +178,35 @@ def supervise(
     reload: Callable[[], object],
     healthy: Callable[[], bool],
     clock: Clock,
+    status: Callable[[], str] | None = None,
     stop_within_s: float = STOP_WITHIN_S,
 ) -> int:
     """Be the main thread: wait for signals and for dead threads; returns the exit status.
 
     SIGTERM or SIGINT: 0; a thread that ended by itself: 1; in both cases after all were told to stop, for
     which they have stop_within_s. SIGHUP calls reload; its ConfigError is logged, and the service goes on as
-    it was. The watchdog is fed as long as healthy() is true.
+    it was. The watchdog is fed as long as healthy() is true. What status() says is told to systemd when it changes.
     """
     beat_s = systemd.watchdog_s / 3 if systemd.watchdog_s else None
+    rounds_s = [seconds for seconds in (beat_s, STATUS_EVERY_S if status else None) if seconds]
+    told = ""
     while not (signals.stop or threads.dead):
         if beat_s and healthy():
             systemd.alive()
-        signals.wait(beat_s)
+        if status and status() != told:
+            told = status()
+            systemd.status(told)
+        signals.wait(min(rounds_s, default=None))
         if signals.reload:
             signals.reload = False
             systemd.reloading(clock)
             _reload(reload)
             systemd.ready()
-    status = 1 if threads.dead else 0  # what goes wrong while stopping changes nothing of it
+    exit_status = 1 if threads.dead else 0  # what goes wrong while stopping changes nothing of it
     systemd.stopping()
     for name in threads.stop(clock, stop_within_s):
         log.warning("thread %s has not ended within %g s and is left behind", name, stop_within_s)
-    return status
+    return exit_status
 
 
 def _reload(reload: Callable[[], object]) -> None:
@@ -190,6 +215,30 @@ def _reload(reload: Callable[[], object]) -> None:
     except ConfigError as error:
         for problem in error.problems:
             log.error("not reloaded, the settings in use stay: %s", problem)
+
+
+def only_one(folder: str) -> int:
+    """Lock a folder for as long as this process lives; the descriptor of the lock.
+
+    ConfigError naming the pid of the process that has it, or when the folder can't be made or written.
+    """
+    import fcntl
+
+    path = os.path.join(folder, "lock")
+    try:
+        os.makedirs(folder, mode=0o750, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise ConfigError([f"the state folder {folder} can't be used: {error.strerror}"]) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise ConfigError([f"already running with pid {pid} (it holds {path}); stop that one first"]) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
 
 
 def daemonize(pidfile: str) -> None:

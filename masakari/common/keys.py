@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from masakari.common.config import Ini, Reading, Section, Text, option
+from masakari.common.config import Reading, Section, Text, option
+from masakari.common.ini import Ini
 
 
 @dataclass(frozen=True)

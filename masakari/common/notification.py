@@ -70,6 +70,8 @@ class Notification:
     process: str
     on_failure: str
     state: str
+    libvirt_state: str
+    reason: str
     body: str
 
 
@@ -116,6 +118,8 @@ def parse(body: bytes, now: float) -> Notification:
         process=_optional(fields, "process") if is_process else "",
         on_failure=_choice(fields, "on_failure", ("disable", "report")) if is_process else "disable",
         state=_choice(fields, "state", ("down", "up")) if is_process else "down",
+        libvirt_state=_remark(fields, "libvirt_state") if is_vm else "",
+        reason=_remark(fields, "reason"),
         body=text,
     )
 
@@ -209,6 +213,12 @@ def _number(name: str, value: Any) -> str:
 def _optional(fields: dict[str, Any], name: str) -> str:
     """A field that our own monitors add. null is as good as absent: so says a sender that doesn't know."""
     return "" if fields.get(name) is None else _text(fields, name)
+
+
+def _remark(fields: dict[str, Any], name: str) -> str:
+    """Words for people, which are never worth a refusal: empty when they are not what they should be."""
+    value = fields.get(name)
+    return value if isinstance(value, str) and len(value) <= MAX_LENGTH and value.isprintable() else ""
 
 
 def _choice(fields: dict[str, Any], name: str, words: tuple[str, ...]) -> str:

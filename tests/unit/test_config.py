@@ -12,8 +12,9 @@ from typing import ClassVar
 import pytest
 
 from masakari import config
-from masakari.common.config import Ini, Integer, Reading, Section, Text, option, show
+from masakari.common.config import Integer, Reading, Section, Text, option, show
 from masakari.common.errors import ConfigError
+from masakari.common.ini import Ini
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -110,9 +111,7 @@ def test_an_empty_value_means_the_default(conf: Path) -> None:
     assert settings.db == config.Db()
 
 
-@pytest.mark.parametrize(
-    ("word", "value"), [("yes", True), ("On", True), ("1", True), ("False", False), ("no", False)]
-)
+@pytest.mark.parametrize(("word", "value"), [("yes", True), ("On", True), ("1", True), ("False", False), ("no", False)])
 def test_yes_and_no_are_understood_in_every_usual_spelling(conf: Path, word: str, value: bool) -> None:
     assert load(conf, NOVA + f"[safety]\nhold_proven = {word}")[0].safety.hold_proven is value
 
@@ -139,9 +138,7 @@ def test_log_levels_of_2015_are_understood_in_any_case(conf: Path) -> None:
         ({"drivername": "mysql", "name": "other"}, "mysql", "other"),
     ],
 )
-def test_the_database_is_mysql_if_host_or_user_is_set(
-    given: dict[str, str], drivername: str, name: str
-) -> None:
+def test_the_database_is_mysql_if_host_or_user_is_set(given: dict[str, str], drivername: str, name: str) -> None:
     db = config.Db(**given)  # type: ignore[arg-type]
     assert (db.drivername, db.name) == (drivername, name)
 
@@ -253,8 +250,7 @@ def test_password_or_application_credential_but_not_both_and_not_half(conf: Path
     url = "[nova]\nauth_url = https://k/identity/v3\n"
     load(conf, url + "application_credential_id = i\napplication_credential_secret = s")
     assert [
-        "application_credential_secret: is missing" in p
-        for p in problems(conf, url + "application_credential_id = i")
+        "application_credential_secret: is missing" in p for p in problems(conf, url + "application_credential_id = i")
     ]
     both = NOVA + "application_credential_id = i\napplication_credential_secret = s"
     assert problems(conf, both) == [
@@ -441,9 +437,7 @@ def test_the_sample_shows_every_option_in_order_with_its_default() -> None:
         elif found := re.fullmatch(r"#?([a-z]\w*) = ?(.*)", line):
             shown.append((section, found[1], "" if found[2].startswith("<") else found[2]))
     assert shown == [
-        (name, field.name, show(field.default))
-        for name, kind in config.SECTIONS.items()
-        for field, _ in kind.options()
+        (name, field.name, show(field.default)) for name, kind in config.SECTIONS.items() for field, _ in kind.options()
     ]
 
 
@@ -482,7 +476,5 @@ def test_an_option_may_have_older_names(tmp_path: Path) -> None:
 
 
 def test_two_names_of_one_option_are_not_both_accepted(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r":3: \[callback\] RM_URL: is another name of url, which is set on line 2"
-    ):
+    with pytest.raises(ConfigError, match=r":3: \[callback\] RM_URL: is another name of url, which is set on line 2"):
         read(tmp_path, "[callback]\nurl = a\nRM_URL = b").finish()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from masakari.common.clock import Clock
-from masakari.common.daemon import Signals, Systemd, Threads, daemonize
+from masakari.common.daemon import Pulse, Signals, Systemd, Threads, daemonize, only_one, supervise
 from masakari.common.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,9 +119,7 @@ def test_a_thread_that_does_not_stop_is_named_and_left_behind() -> None:
     release.set()
 
 
-@pytest.mark.parametrize(
-    ("run", "said"), [(lambda: 1 / 0, "died"), (lambda: None, "ended before it was told to")]
-)
+@pytest.mark.parametrize(("run", "said"), [(lambda: 1 / 0, "died"), (lambda: None, "ended before it was told to")])
 def test_a_thread_that_ends_too_early_is_told_with_its_name(
     run: object, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -150,7 +148,7 @@ def test_the_wait_for_signals_can_be_ended_by_any_thread() -> None:
 PROGRAM = """
 import logging, sys, threading
 from masakari.common.clock import Clock
-from masakari.common.daemon import Signals, Systemd, Threads, daemonize, supervise
+from masakari.common.daemon import Pulse, Signals, Systemd, Threads, daemonize, only_one, supervise, supervise
 from masakari.common.errors import ConfigError
 from masakari.common.log import setup
 
@@ -197,9 +195,7 @@ def start(
     what: str, log: Path, manager: Manager | None = None, pidfile: str = "", **environ: str
 ) -> subprocess.Popen[str]:
     """Start the program; its environment has the notify socket only if there is a manager."""
-    env = {
-        name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")
-    }
+    env = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
     env |= environ | ({"NOTIFY_SOCKET": manager.address} if manager else {}) | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PROGRAM, what, str(log), pidfile]
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
@@ -210,9 +206,7 @@ def said(log: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_daemon_told_to_stop_stops_and_exits_0(
-    tmp_path: Path, manager: Manager, number: signal.Signals
-) -> None:
+def test_a_daemon_told_to_stop_stops_and_exits_0(tmp_path: Path, manager: Manager, number: signal.Signals) -> None:
     process = start("works", tmp_path / "log", manager)
     assert manager.next() == ["READY=1", "STATUS=working"]
     process.send_signal(number)
@@ -237,12 +231,8 @@ def test_a_thread_that_hangs_keeps_no_daemon_from_stopping(tmp_path: Path, manag
     assert "thread worker has not ended within 0.2 s" in said(tmp_path / "log")[-2]
 
 
-@pytest.mark.parametrize(
-    ("what", "why"), [("dies", "out of luck"), ("returns", "ended before it was told to")]
-)
-def test_a_dead_thread_ends_the_process_with_1_and_a_critical_line(
-    tmp_path: Path, what: str, why: str
-) -> None:
+@pytest.mark.parametrize(("what", "why"), [("dies", "out of luck"), ("returns", "ended before it was told to")])
+def test_a_dead_thread_ends_the_process_with_1_and_a_critical_line(tmp_path: Path, what: str, why: str) -> None:
     process = start(what, tmp_path / "log")
     assert process.wait(10) == 1
     critical = [line for line in said(tmp_path / "log") if line.startswith("CRITICAL")]
@@ -281,9 +271,7 @@ def test_the_watchdog_is_fed_while_the_daemon_is_healthy(tmp_path: Path, manager
     assert process.wait(10) == 0
 
 
-def test_the_watchdog_is_left_to_bite_when_the_daemon_is_not_healthy(
-    tmp_path: Path, manager: Manager
-) -> None:
+def test_the_watchdog_is_left_to_bite_when_the_daemon_is_not_healthy(tmp_path: Path, manager: Manager) -> None:
     process = start("sick", tmp_path / "log", manager, WATCHDOG_USEC="30000")
     manager.until("READY=1")
     process.send_signal(signal.SIGHUP)  # ten times around the loop at the least, and never fed
@@ -375,3 +363,70 @@ def test_a_daemon_in_the_foreground_does_without_the_packages_of_the_classic_one
     code = f"import sys, masakari.common.daemon, masakari.config; print({rare} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+# one process per folder, threads that hang, and what systemctl status shows
+
+
+def test_a_second_process_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
+    code = f"from masakari.common.daemon import only_one\nonly_one({str(tmp_path / 'state')!r})\nprint('mine', flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None and first.stdout.readline() == "mine\n"
+        with pytest.raises(ConfigError, match=f"already running with pid {first.pid} "):
+            only_one(str(tmp_path / "state"))
+        first.kill()
+        first.wait(10)
+        os.close(only_one(str(tmp_path / "state")))
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"state folder .* can't be used: Not a directory"):
+        only_one(str(tmp_path / "file" / "state"))
+
+
+class StandingClock(Clock):
+    """Moves when told to."""
+
+    at = 100.0
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+def test_a_thread_that_hangs_is_late_until_it_turns_again() -> None:
+    clock = StandingClock()
+    pulse = Pulse(clock, late_after_s=10)
+    pulse.beat("watch")
+    pulse.beat("sender")
+    clock.at += 9
+    pulse.beat("sender")
+    clock.at += 2
+    assert pulse.late() == ["watch"]
+    pulse.beat("watch")
+    assert pulse.late() == []
+
+
+def test_systemctl_status_shows_what_the_daemon_does_now(manager: Manager) -> None:
+    signals = Signals()
+    threads = Threads(signals.wake)
+    words = iter(["connecting", "connecting", "50 instances watched", "50 instances watched"])
+    said = ""
+
+    def status() -> str:
+        nonlocal said
+        said = next(words, said)
+        if not said.startswith("connecting"):
+            signals.stop = True
+        signals.wake()
+        return said
+
+    systemd = Systemd({"NOTIFY_SOCKET": manager.address})
+    assert (
+        supervise(signals, threads, systemd, reload=lambda: None, healthy=lambda: True, clock=Clock(), status=status)
+        == 0
+    )
+    assert manager.next() == ["STATUS=connecting"]
+    assert manager.next() == ["STATUS=50 instances watched"]

@@ -59,3 +59,28 @@ def test_a_process_is_named() -> None:
 def test_the_reason_is_short_whatever_was_sent() -> None:
     assert len(meaning(HOST_DOWN, type="t" * 255).reason) < 100
     assert len(meaning(VM_DOWN, eventID="1" * 255, eventType="2" * 255, detail="3" * 255).reason) < 100
+
+
+def test_an_instance_that_runs_by_the_time_its_report_gets_through_is_left_alone() -> None:
+    late = meaning(VM_DOWN, libvirt_state="running")
+    assert late == Failure("ignored", 1, "QEMU process died, but libvirt says by now that it is running")
+    assert meaning(VM_DOWN, libvirt_state="paused").kind == "ignored"
+    assert meaning(VM_DOWN, libvirt_state="shutoff").kind == "instance"
+
+
+@pytest.mark.parametrize("odd", [7, {"a": 1}, None, "", "never heard of"])
+def test_an_odd_libvirt_state_keeps_no_instance_from_being_recovered(odd: Any) -> None:
+    assert meaning(VM_DOWN, libvirt_state=odd).kind == "instance"
+
+
+def test_the_words_of_the_monitor_are_on_record() -> None:
+    assert meaning(VM_DOWN, reason="found after a restart of libvirtd").reason == (
+        "QEMU process died (found after a restart of libvirtd)"
+    )
+    down = meaning(PROCESS_DOWN, process="libvirtd", reason="3 restarts failed: exit status 1")
+    assert down.reason == "process libvirtd could not be restarted (3 restarts failed: exit status 1)"
+
+
+@pytest.mark.parametrize("odd", [7, {"a": 1}, None, "", "a\nb", "x" * 256])
+def test_odd_words_of_a_monitor_are_left_out(odd: Any) -> None:
+    assert meaning(VM_DOWN, reason=odd).reason == "QEMU process died"

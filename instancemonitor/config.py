@@ -1,0 +1,127 @@
+"""The settings of the instancemonitor: everything instancemonitor.conf may say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from instancemonitor.model import DEFAULT_KINDS, KINDS
+from masakari.common.config import (
+    ABSOLUTE_PATH,
+    LOG_LEVEL,
+    Integer,
+    Number,
+    Reading,
+    Section,
+    Text,
+    Words,
+    YesNo,
+    option,
+)
+from masakari.common.ini import Ini
+from masakari.common.monitor_config import FOREIGN, NO_BUS, Identity, Monitor, Pace, identify, urls_option
+
+DEFAULT_PATH = "/etc/instancemonitor/instancemonitor.conf"
+STATE_DIR = "/var/lib/masakari/instancemonitor"
+
+
+@dataclass(frozen=True)
+class Callback(Monitor):
+    """Where failures are reported to, and how patiently."""
+
+    obsolete: ClassVar[Mapping[str, str]] = {"log_facility": "the log goes to the journal, or to log_file"}
+
+    url: tuple[str, ...] = urls_option()
+    regionID: str = option("", Text(), "Region of this cloud, sent along with each report.")
+    retry: int = option(
+        12,
+        Integer(1, 100000),
+        "Tries after which a report that is still undelivered is an error in the log; it is kept.",
+    )
+    interval: float = option(10, Number(0.1, 3600), "Longest pause between two tries, in seconds.")
+    retry_timeout: float = option(10, Number(0.1, 600), "Seconds that a try may take.")
+    log_level: str = option("info", LOG_LEVEL, "Least severe messages that are logged.")
+
+
+@dataclass(frozen=True)
+class Libvirt(Section):
+    """The libvirt daemon of this host."""
+
+    connection_uri: str = option(
+        "qemu:///system", Text(r"\S+", "a libvirt URI"), "Its address; an address on the command line goes before it."
+    )
+    all_domains: bool = option(False, YesNo(), "Report domains that were not made by Nova as well.")
+    log_dir: str = option(
+        "/var/log/libvirt/qemu",
+        ABSOLUTE_PATH,
+        "Where libvirt keeps the logs of the domains. They tell how a guest ended while nobody was looking.",
+    )
+
+
+@dataclass(frozen=True)
+class Events(Section):
+    """What is reported."""
+
+    report: tuple[str, ...] = option(
+        DEFAULT_KINDS,
+        Words(),
+        f"Kinds of events to report, of: {', '.join(KINDS)}. The controller acts on process_crash, guest_crash and "
+        "watchdog_poweroff, and keeps the others on record.",
+    )
+
+
+@dataclass(frozen=True)
+class Default(Section):
+    """Of masakarimonitors.conf."""
+
+    obsolete: ClassVar[Mapping[str, str]] = {"transport_url": NO_BUS}
+
+    debug: bool = option(False, YesNo(), "Log everything.")
+
+
+SECTIONS: dict[str, type[Section]] = {"callback": Callback, "libvirt": Libvirt, "events": Events, "DEFAULT": Default}
+OTHERS = {**FOREIGN, "host": "", "process": ""}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of the instancemonitor."""
+
+    callback: Callback = field(default_factory=Callback)
+    libvirt: Libvirt = field(default_factory=Libvirt)
+    events: Events = field(default_factory=Events)
+    debug: bool = False
+    identity: Identity = field(default_factory=lambda: Identity("", "", "", ""))
+
+    @property
+    def state_dir(self) -> str:
+        """The folder for what must survive a crash."""
+        return self.callback.state_dir or STATE_DIR
+
+    @property
+    def pace(self) -> Pace:
+        """How reports are delivered."""
+        callback = self.callback
+        return Pace(
+            callback.url,
+            callback.retry_timeout,
+            callback.interval,
+            callback.retry,
+            callback.retry * (callback.interval + callback.retry_timeout),
+            callback.ca_bundle,
+        )
+
+
+def load(path: str) -> tuple[Settings, list[str]]:
+    """Read and check a file; the settings and what is worth a warning. ConfigError with everything that is wrong."""
+    reading = Reading(Ini(path), SECTIONS, OTHERS)
+    callback, libvirt, events, default = (reading.sections[name] for name in SECTIONS)
+    assert isinstance(callback, Callback) and isinstance(libvirt, Libvirt)
+    assert isinstance(events, Events) and isinstance(default, Default)
+    for word in events.report:
+        if word not in KINDS:
+            reading.problem("events", "report", f"{word!r} is no kind of event; known are {', '.join(KINDS)}")
+    identity = identify(reading, "callback", callback)
+    reading.finish()
+    return Settings(callback, libvirt, events, default.debug, identity), reading.warnings

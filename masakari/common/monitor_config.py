@@ -1,0 +1,130 @@
+"""Settings that every monitor has: who this host is, what signs its reports, and where they wait until delivered."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from masakari.common import node
+from masakari.common.config import ABSOLUTE_PATH, HTTP_URL, Kind, Number, Reading, Section, Text, option
+from masakari.common.errors import ConfigError
+from masakari.common.keys import Key, load_keys
+
+DEFAULT_KEY_FILE = "/etc/masakari/key.conf"
+
+FOREIGN = {
+    "api": "reports go to the controller's url and are signed with the key of this host",
+    "keystone_authtoken": "the monitors need no account in Keystone",
+    "oslo_messaging_notifications": "the monitors use no message bus",
+}
+"""Sections of masakarimonitors.conf that no monitor needs, with the reason."""
+
+NO_ACCOUNT = "reports are signed with the key of this host; the monitors need no account in Keystone"
+NO_BUS = "the monitors use no message bus"
+
+
+def urls_option(aliases: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The option that says where the controllers are."""
+    text = "Addresses of the controllers. When the first does not answer, the next one is asked at once."
+    found: tuple[str, ...] = option((), Urls(), text, required=True, aliases=aliases)
+    return found
+
+
+@dataclass(frozen=True)
+class Monitor(Section):
+    """What every monitor has in its main section."""
+
+    hostname: str = option(
+        "",
+        Text(r"[A-Za-z0-9._-]{1,255}", "a host name"),
+        "This host as Nova calls it (column Host of `openstack compute service list`).",
+        default_text="the host of the key; without a key what `hostname` prints",
+    )
+    key_file: str = option(
+        "",
+        ABSOLUTE_PATH,
+        "Key of this host, mode 0600: one section of the controller's keys file. Without it reports are not signed.",
+        default_text=f"`{DEFAULT_KEY_FILE}`, if there is one",
+    )
+    ca_bundle: str = option(
+        "",
+        ABSOLUTE_PATH,
+        "Certificates of the authorities to trust, for a url that begins with https.",
+        default_text="those of the system",
+    )
+    state_dir: str = option(
+        "",
+        ABSOLUTE_PATH,
+        "Folder for what must survive a crash: the reports not delivered yet, and what was seen last.",
+        default_text="`/var/lib/masakari/<monitor>`",
+    )
+    spool_max_mb: float = option(
+        64, Number(0.01, 100000), "Undelivered reports take at most so much disk. An alarm comes at four fifths of it."
+    )
+    spool_max_age_h: float = option(
+        168,
+        Number(0.1, 100000),
+        "Reports older than this are dropped, which is logged as an error. An alarm comes at four fifths of it.",
+    )
+    log_file: str = option(
+        "",
+        ABSOLUTE_PATH,
+        "File to log to; it may be moved away at any time and is made anew.",
+        default_text="standard error, which is the journal under systemd",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this host is to the controller. key_id and secret are empty when reports are not signed."""
+
+    hostname: str
+    cluster_port: str
+    key_id: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How reports are delivered. Nothing is ever given up by count or by time; durations are seconds.
+
+    A try takes at most timeout_s; pauses grow up to interval_s. After `retry` tries, or after alarm_after_s, a report
+    that is still undelivered is an error in the log.
+    """
+
+    urls: tuple[str, ...]
+    timeout_s: float
+    interval_s: float
+    retry: int
+    alarm_after_s: float
+    ca_bundle: str
+
+
+def identify(reading: Reading, section: str, settings: Monitor) -> Identity:
+    """Read the key of this host. Problems go to the reading, and what is worth a word to its warnings."""
+    path = settings.key_file or DEFAULT_KEY_FILE
+    if not settings.key_file and not os.path.exists(path):
+        reading.warnings.append(
+            f"there is no {path}: reports are not signed, and a controller with [auth] callbacks = signed refuses them"
+        )
+        return Identity(settings.hostname or node.hostname(), "", "", "")
+    try:
+        keys = load_keys(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            reading.problem_elsewhere(section, "key_file", problem)
+        return Identity("", "", "", "")
+    return _from_keys(reading, section, settings, path, keys)
+
+
+def _from_keys(reading: Reading, section: str, settings: Monitor, path: str, keys: Mapping[str, Key]) -> Identity:
+    hosts = sorted({key.host for key in keys.values()})
+    if len(hosts) != 1:
+        found = f"keys of {', '.join(hosts)}" if hosts else "no key"
+        reading.problem(section, "key_file", f"{path} has {found}; a node has its own key alone")
+        return Identity("", "", "", "")
+    if settings.hostname and settings.hostname != hosts[0]:
+        reading.problem(section, "hostname", f"the key in {path} is that of {hosts[0]}, not of {settings.hostname}")
+    key_id, key = list(keys.items())[-1]  # while keys are exchanged, the newer one stands below
+    return Identity(key.host, key.cluster_port, key_id, str(key.secret))

@@ -1,0 +1,85 @@
+"""The bodies of callbacks (pure), as docs/callback.md describes them. What is made here, notification.parse accepts."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from masakari.common.text import utc
+
+TEXT_LIMIT = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who reports: this host as Nova calls it, its region, its failover segment ("" if unknown), and its boot."""
+
+    hostname: str
+    region_id: str
+    cluster_port: str
+    boot_id: str
+
+
+def new_id() -> str:
+    """An id for a report: made before it is stored anywhere, and the same at each try."""
+    return str(uuid.uuid4())
+
+
+def instance_report(
+    origin: Origin,
+    report_id: str,
+    instance: str,
+    numbers: tuple[str, str, str],
+    failed_at: float,
+    noticed_at: float,
+    reason: str,
+) -> dict[str, Any]:
+    """An instance of this host failed. numbers: eventID, eventType and detail.
+
+    failed_at (Unix seconds) is the moment after which an action of a user makes the failure untrue: when it
+    happened, or when the guest was last known to run if nobody saw it happen.
+    """
+    event_id, event_type, detail = numbers
+    body = _body(origin, report_id, "VM", noticed_at)
+    body.update(uuid=instance, eventID=event_id, eventType=event_type, detail=detail)
+    body.update(utc_time=_exactly(failed_at), reason=reason[:TEXT_LIMIT])
+    return body
+
+
+def process_report(
+    origin: Origin, report_id: str, process: str, state: str, on_failure: str, at: float, reason: str
+) -> dict[str, Any]:
+    """A process of this host could not be restarted (state "down"), or runs again ("up").
+
+    on_failure: "disable", or "report" when nothing is to be done about it. at: Unix seconds.
+    """
+    body = _body(origin, report_id, "nodeStatus", at)
+    body.update(eventID="1", eventType="1", detail="1", startTime=body["time"], endTime=None)
+    body.update(process=process[:TEXT_LIMIT], state=state, on_failure=on_failure)
+    body.update(utc_time=_exactly(at), reason=reason[:TEXT_LIMIT])
+    return body
+
+
+def _exactly(at: float) -> str:
+    """To the millisecond: an action of a user in the same second may have been before or after it."""
+    whole = int(at)
+    return f"{utc(whole)[:-1]}.{int((at - whole) * 1000):03d}Z"
+
+
+def _body(origin: Origin, report_id: str, kind: str, at: float) -> dict[str, Any]:
+    local = time.localtime(at)
+    return {
+        "id": report_id,
+        "type": kind,
+        "regionID": origin.region_id,
+        "hostname": origin.hostname,
+        "uuid": "",
+        "time": time.strftime("%Y%m%d%H%M%S", local),
+        "tzname": local.tm_zone,
+        "daylight": str(max(0, local.tm_isdst)),
+        "cluster_port": origin.cluster_port,
+        "observer": origin.hostname,
+        "boot_id": origin.boot_id,
+    }

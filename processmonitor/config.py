@@ -1,0 +1,139 @@
+"""The settings of the processmonitor: everything processmonitor.conf may say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from masakari.common.config import (
+    ABSOLUTE_PATH,
+    LOG_LEVEL,
+    Integer,
+    Number,
+    Reading,
+    Section,
+    Text,
+    Words,
+    YesNo,
+    option,
+)
+from masakari.common.ini import Ini
+from masakari.common.monitor_config import FOREIGN, NO_ACCOUNT, NO_BUS, Identity, Monitor, Pace, identify, urls_option
+
+DEFAULT_PATH = "/etc/processmonitor/processmonitor.conf"
+DEFAULT_LIST = "/etc/processmonitor/proc.list"
+STATE_DIR = "/var/lib/masakari/processmonitor"
+REPORT_ONLY = ("sshd", "masakari-", "instancemonitor", "hostmonitor", "processmonitor")
+
+
+@dataclass(frozen=True)
+class Process(Monitor):
+    """What is watched, how often a process is restarted, and where its failure is reported to."""
+
+    obsolete: ClassVar[Mapping[str, str]] = dict.fromkeys(("DOMAIN", "PROJECT", "ADMIN_USER", "ADMIN_PASS", "AUTH_URL"), NO_ACCOUNT)
+
+    resource_manager_url: tuple[str, ...] = urls_option(aliases=("url",))
+    region_id: str = option("", Text(), "Region of this cloud, sent along with each report.", aliases=("region",))
+    process_list_path: str = option(
+        DEFAULT_LIST,
+        ABSOLUTE_PATH,
+        "The processes to watch: proc.list with eight columns, or, if its name ends in .yaml or .yml, process_list.yaml.",
+    )
+    process_check_interval: float = option(
+        5,
+        Number(0.1, 3600),
+        "Seconds between two looks for processes that are not running. The end of one that runs is noticed at once.",
+        aliases=("check_interval",),
+    )
+    process_reboot_retry: int = option(
+        3,
+        Integer(1, 1000),
+        "How often a process is restarted before its failure is reported.",
+        aliases=("restart_retries",),
+    )
+    reboot_interval: float = option(
+        5, Number(0, 3600), "Seconds between two restarts of a process.", aliases=("restart_interval",)
+    )
+    command_timeout: float = option(
+        120, Number(1, 3600), "Seconds that a start or restart command, or a hook, may take; then it is killed."
+    )
+    planned_stops: bool = option(
+        True,
+        YesNo(),
+        "A process whose systemd unit was stopped in order is not restarted, and not reported.",
+    )
+    report_only: tuple[str, ...] = option(
+        REPORT_ONLY,
+        Words(),
+        "Processes in whose name one of these words stands are reported with on_failure = report: nova-compute is not disabled "
+        "because of them.",
+    )
+    resource_manager_send_timeout: float = option(
+        10, Number(0.1, 600), "Seconds that a try to deliver a report may take.", aliases=("masakari_api_send_timeout",)
+    )
+    resource_manager_send_retry: int = option(
+        12,
+        Integer(1, 100000),
+        "Tries after which a report that is still undelivered is an error in the log; it is kept.",
+        aliases=("masakari_api_send_retry",),
+    )
+    resource_manager_send_delay: float = option(
+        10, Number(0.1, 3600), "Longest pause between two tries, in seconds.", aliases=("masakari_api_send_delay",)
+    )
+    resource_manager_send_retry_timeout: float = option(
+        120,
+        Number(1, 86400),
+        "Seconds after which a report that is still undelivered is an error in the log; it is kept.",
+    )
+    log_level: str = option("info", LOG_LEVEL, "Least severe messages that are logged.")
+
+
+@dataclass(frozen=True)
+class Default(Section):
+    """Of masakarimonitors.conf."""
+
+    obsolete: ClassVar[Mapping[str, str]] = {"transport_url": NO_BUS}
+
+    debug: bool = option(False, YesNo(), "Log everything.")
+
+
+SECTIONS: dict[str, type[Section]] = {"process": Process, "DEFAULT": Default}
+OTHERS = {**FOREIGN, "callback": "", "libvirt": "", "events": "", "host": ""}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of the processmonitor."""
+
+    process: Process = field(default_factory=Process)
+    debug: bool = False
+    identity: Identity = field(default_factory=lambda: Identity("", "", "", ""))
+
+    @property
+    def state_dir(self) -> str:
+        """The folder for what must survive a crash."""
+        return self.process.state_dir or STATE_DIR
+
+    @property
+    def pace(self) -> Pace:
+        """How reports are delivered."""
+        process = self.process
+        return Pace(
+            process.resource_manager_url,
+            process.resource_manager_send_timeout,
+            process.resource_manager_send_delay,
+            process.resource_manager_send_retry,
+            process.resource_manager_send_retry_timeout,
+            process.ca_bundle,
+        )
+
+
+def load(path: str) -> tuple[Settings, list[str]]:
+    """Read and check a file; the settings and what is worth a warning. ConfigError with everything that is wrong."""
+    reading = Reading(Ini(path, shell_section="process"), SECTIONS, OTHERS)
+    process, default = reading.sections["process"], reading.sections["DEFAULT"]
+    assert isinstance(process, Process) and isinstance(default, Default)
+    identity = identify(reading, "process", process)
+    reading.finish()
+    return Settings(process, default.debug, identity), reading.warnings
