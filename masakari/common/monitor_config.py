@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from masakari.common import node
-from masakari.common.config import ABSOLUTE_PATH, HTTP_URL, Kind, Number, Reading, Section, Text, option
+from masakari.common.config import ABSOLUTE_PATH, Number, Reading, Section, Text, Urls, option
 from masakari.common.errors import ConfigError
 from masakari.common.keys import Key, load_keys
 
