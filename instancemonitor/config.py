@@ -20,7 +20,16 @@ from masakari.common.config import (
     option,
 )
 from masakari.common.ini import Ini
-from masakari.common.monitor_config import FOREIGN, NO_BUS, Identity, Monitor, Pace, identify, urls_option
+from masakari.common.monitor_config import (
+    FOREIGN,
+    NO_BUS,
+    Identity,
+    Monitor,
+    Pace,
+    identify,
+    state_dir_option,
+    urls_option,
+)
 
 DEFAULT_PATH = "/etc/instancemonitor/instancemonitor.conf"
 STATE_DIR = "/var/lib/masakari/instancemonitor"
@@ -41,6 +50,7 @@ class Callback(Monitor):
     )
     interval: float = option(10, Number(0.1, 3600), "Longest pause between two tries, in seconds.")
     retry_timeout: float = option(10, Number(0.1, 600), "Seconds that a try may take.")
+    state_dir: str = state_dir_option(STATE_DIR)
     log_level: str = option("info", LOG_LEVEL, "Least severe messages that are logged.")
 
 
@@ -95,11 +105,6 @@ class Settings:
     identity: Identity = field(default_factory=lambda: Identity("", "", "", ""))
 
     @property
-    def state_dir(self) -> str:
-        """The folder for what must survive a crash."""
-        return self.callback.state_dir or STATE_DIR
-
-    @property
     def pace(self) -> Pace:
         """How reports are delivered."""
         callback = self.callback
@@ -125,3 +130,23 @@ def load(path: str) -> tuple[Settings, list[str]]:
     identity = identify(reading, "callback", callback)
     reading.finish()
     return Settings(callback, libvirt, events, default.debug, identity), reading.warnings
+
+
+def render_docs() -> str:
+    """The tables of docs/instancemonitor.md."""
+    from masakari.common.config_docs import render_options
+
+    return render_options(SECTIONS)
+
+
+def render_sample() -> str:
+    """etc/instancemonitor/instancemonitor.conf."""
+    from masakari.common.config_docs import render_sample
+
+    own = {name: kind for name, kind in SECTIONS.items() if name != "DEFAULT"}
+    head = (
+        "Settings of masakari-instancemonitor. Every option is here; those commented out show their default. What stands in "
+        "<...> must be filled in. After a change: masakari-instancemonitor --check-config, then systemctl reload "
+        "masakari-instancemonitor. More: docs/instancemonitor.md."
+    )
+    return render_sample(head, own, {"url": "<http://controller:15868>", "regionID": "RegionOne"})

@@ -21,7 +21,6 @@ from masakari.common.config import (
     Words,
     YesNo,
     option,
-    render_options,
 )
 from masakari.common.errors import ConfigError
 from masakari.common.ini import Ini
@@ -411,6 +410,8 @@ def read_keys(settings: Settings) -> dict[str, Key]:
 
 def render_docs() -> str:
     """docs/configuration.md."""
+    from masakari.common.config_docs import render_options
+
     return _DOCS_HEAD + render_options(SECTIONS)
 
 

@@ -19,7 +19,17 @@ from masakari.common.config import (
     option,
 )
 from masakari.common.ini import Ini
-from masakari.common.monitor_config import FOREIGN, NO_ACCOUNT, NO_BUS, Identity, Monitor, Pace, identify, urls_option
+from masakari.common.monitor_config import (
+    FOREIGN,
+    NO_ACCOUNT,
+    NO_BUS,
+    Identity,
+    Monitor,
+    Pace,
+    identify,
+    state_dir_option,
+    urls_option,
+)
 
 DEFAULT_PATH = "/etc/processmonitor/processmonitor.conf"
 DEFAULT_LIST = "/etc/processmonitor/proc.list"
@@ -31,7 +41,9 @@ REPORT_ONLY = ("sshd", "masakari-", "instancemonitor", "hostmonitor", "processmo
 class Process(Monitor):
     """What is watched, how often a process is restarted, and where its failure is reported to."""
 
-    obsolete: ClassVar[Mapping[str, str]] = dict.fromkeys(("DOMAIN", "PROJECT", "ADMIN_USER", "ADMIN_PASS", "AUTH_URL"), NO_ACCOUNT)
+    obsolete: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("DOMAIN", "PROJECT", "ADMIN_USER", "ADMIN_PASS", "AUTH_URL"), NO_ACCOUNT
+    )
 
     resource_manager_url: tuple[str, ...] = urls_option(aliases=("url",))
     region_id: str = option("", Text(), "Region of this cloud, sent along with each report.", aliases=("region",))
@@ -86,6 +98,7 @@ class Process(Monitor):
         Number(1, 86400),
         "Seconds after which a report that is still undelivered is an error in the log; it is kept.",
     )
+    state_dir: str = state_dir_option(STATE_DIR)
     log_level: str = option("info", LOG_LEVEL, "Least severe messages that are logged.")
 
 
@@ -111,11 +124,6 @@ class Settings:
     identity: Identity = field(default_factory=lambda: Identity("", "", "", ""))
 
     @property
-    def state_dir(self) -> str:
-        """The folder for what must survive a crash."""
-        return self.process.state_dir or STATE_DIR
-
-    @property
     def pace(self) -> Pace:
         """How reports are delivered."""
         process = self.process
@@ -137,3 +145,23 @@ def load(path: str) -> tuple[Settings, list[str]]:
     identity = identify(reading, "process", process)
     reading.finish()
     return Settings(process, default.debug, identity), reading.warnings
+
+
+def render_docs() -> str:
+    """The tables of docs/processmonitor.md."""
+    from masakari.common.config_docs import render_options
+
+    return render_options(SECTIONS, shell_section="process")
+
+
+def render_sample() -> str:
+    """etc/processmonitor/processmonitor.conf."""
+    from masakari.common.config_docs import render_sample
+
+    head = (
+        "Settings of masakari-processmonitor, as lines a shell could read. Every option is here; those commented out show "
+        "their default. What stands in <...> must be filled in. After a change: masakari-processmonitor --check-config; "
+        "the running monitor notices by itself. More: docs/processmonitor.md."
+    )
+    fill_in = {"resource_manager_url": "<http://controller:15868>", "region_id": "RegionOne"}
+    return render_sample(head, {"process": Process}, fill_in, as_shell=True)

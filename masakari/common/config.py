@@ -6,6 +6,7 @@ A section is a dataclass derived from Section whose fields are made by option().
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -205,8 +206,10 @@ class Section:
 
     @classmethod
     def options(cls) -> list[tuple[dataclasses.Field[Any], Option]]:
-        """Every option of the section, in the order of declaration."""
-        return [(field, field.metadata["option"]) for field in dataclasses.fields(cls)]
+        """Every option of the section, in the order of declaration; those of a base class come last."""
+        own = inspect.get_annotations(cls)
+        fields = sorted(dataclasses.fields(cls), key=lambda field: field.name not in own)
+        return [(field, field.metadata["option"]) for field in fields]
 
     def secrets(self) -> list[str]:
         """The secrets that are set, to be kept out of logs."""
@@ -334,32 +337,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     by_lower = {word.lower(): word for word in known}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return f"; did you mean {by_lower[near[0]]}?" if near else ""
-
-
-def render_options(sections: Mapping[str, type[Section]]) -> str:
-    """The options of all sections as Markdown tables, a heading per section."""
-    parts = []
-    for name, kind in sections.items():
-        parts.append(f"## [{name}]\n\n{(kind.__doc__ or '').strip()}\n\n")
-        parts.append("| option | default | value | meaning |\n|---|---|---|---|\n")
-        for field, about in kind.options():
-            aliases = f" Also called {', '.join(about.aliases)}." if about.aliases else ""
-            default = default_text(field, about)
-            parts.append(f"| `{field.name}` | {default} | {about.kind.describe()} | {about.help}{aliases} |\n")
-        if kind.obsolete:
-            parts.append("\nAccepted without effect, with a warning:\n\n")
-            parts.extend(f"- `{old}`: {reason}\n" for old, reason in kind.obsolete.items())
-        parts.append("\n")
-    return "".join(parts).rstrip("\n") + "\n"
-
-
-def default_text(field: dataclasses.Field[Any], about: Option) -> str:
-    """The default of an option for the operator's eye."""
-    if about.required:
-        return "**required**"
-    if about.default_text or field.default in ("", ()):
-        return about.default_text
-    return f"`{show(field.default)}`"
 
 
 def show(value: Any) -> str:

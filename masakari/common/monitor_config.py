@@ -31,6 +31,13 @@ def urls_option(aliases: tuple[str, ...] = ()) -> tuple[str, ...]:
     return found
 
 
+def state_dir_option(default: str) -> str:
+    """The option that says where a monitor keeps its files."""
+    text = "Folder for what must survive a crash: reports that are not delivered yet, and what was seen last."
+    found: str = option(default, ABSOLUTE_PATH, text)
+    return found
+
+
 @dataclass(frozen=True)
 class Monitor(Section):
     """What every monitor has in its main section."""
@@ -52,12 +59,6 @@ class Monitor(Section):
         ABSOLUTE_PATH,
         "Certificates of the authorities to trust, for a url that begins with https.",
         default_text="those of the system",
-    )
-    state_dir: str = option(
-        "",
-        ABSOLUTE_PATH,
-        "Folder for what must survive a crash: the reports not delivered yet, and what was seen last.",
-        default_text="`/var/lib/masakari/<monitor>`",
     )
     spool_max_mb: float = option(
         64, Number(0.01, 100000), "Undelivered reports take at most so much disk. An alarm comes at four fifths of it."
