@@ -25,11 +25,11 @@ from masakari.common.monitor_config import (
     NO_BUS,
     Identity,
     Monitor,
-    Pace,
     identify,
     state_dir_option,
     urls_option,
 )
+from masakari.common.sender import Delivery
 
 DEFAULT_PATH = "/etc/instancemonitor/instancemonitor.conf"
 STATE_DIR = "/var/lib/masakari/instancemonitor"
@@ -105,10 +105,25 @@ class Settings:
     identity: Identity = field(default_factory=lambda: Identity("", "", "", ""))
 
     @property
-    def pace(self) -> Pace:
+    def monitor(self) -> Monitor:
+        """What every monitor has."""
+        return self.callback
+
+    @property
+    def state_dir(self) -> str:
+        """The folder for what must survive a crash."""
+        return self.callback.state_dir
+
+    @property
+    def region_id(self) -> str:
+        """The region sent along with each report."""
+        return self.callback.regionID
+
+    @property
+    def delivery(self) -> Delivery:
         """How reports are delivered."""
         callback = self.callback
-        return Pace(
+        return Delivery(
             callback.url,
             callback.retry_timeout,
             callback.interval,

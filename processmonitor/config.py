@@ -25,11 +25,11 @@ from masakari.common.monitor_config import (
     NO_BUS,
     Identity,
     Monitor,
-    Pace,
     identify,
     state_dir_option,
     urls_option,
 )
+from masakari.common.sender import Delivery
 
 DEFAULT_PATH = "/etc/processmonitor/processmonitor.conf"
 DEFAULT_LIST = "/etc/processmonitor/proc.list"
@@ -124,10 +124,25 @@ class Settings:
     identity: Identity = field(default_factory=lambda: Identity("", "", "", ""))
 
     @property
-    def pace(self) -> Pace:
+    def monitor(self) -> Monitor:
+        """What every monitor has."""
+        return self.process
+
+    @property
+    def state_dir(self) -> str:
+        """The folder for what must survive a crash."""
+        return self.process.state_dir
+
+    @property
+    def region_id(self) -> str:
+        """The region sent along with each report."""
+        return self.process.region_id
+
+    @property
+    def delivery(self) -> Delivery:
         """How reports are delivered."""
         process = self.process
-        return Pace(
+        return Delivery(
             process.resource_manager_url,
             process.resource_manager_send_timeout,
             process.resource_manager_send_delay,

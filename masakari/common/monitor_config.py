@@ -86,22 +86,6 @@ class Identity:
     secret: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How reports are delivered. Nothing is ever given up by count or by time; durations are seconds.
-
-    A try takes at most timeout_s; pauses grow up to interval_s. After `retry` tries, or after alarm_after_s, a report
-    that is still undelivered is an error in the log.
-    """
-
-    urls: tuple[str, ...]
-    timeout_s: float
-    interval_s: float
-    retry: int
-    alarm_after_s: float
-    ca_bundle: str
-
-
 def identify(reading: Reading, section: str, settings: Monitor) -> Identity:
     """Read the key of this host. Problems go to the reading, and what is worth a word to its warnings."""
     path = settings.key_file or DEFAULT_KEY_FILE

@@ -18,3 +18,8 @@ def local(at: float | None) -> str:
 def sql_time(at: float) -> str:
     """UTC for the DATETIME columns that the tables had since 2015."""
     return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things: 1 report, 2 reports."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

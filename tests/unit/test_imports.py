@@ -35,10 +35,12 @@ PORTS = {
     "masakari/cloud_http.py": {"requests", "urllib3", "socket"},
     "masakari/common/clock.py": {"clock"},
     "masakari/common/daemon.py": {"socket"},
+    "masakari/common/post.py": {"http.client", "socket"},
     "masakari/common/node.py": {"socket", "subprocess"},
     "masakari/database_mysql.py": {"pymysql"},
     "masakari/database_sqlite.py": {"sqlite3"},
     "masakari/hook.py": {"subprocess"},
+    "processmonitor/commands.py": {"subprocess"},
 }
 
 CLOCK_OF_TIME = {

@@ -57,8 +57,8 @@ def test_the_instancemonitor_file_of_2015(write: Callable[..., str]) -> None:
             """
         )
     )
-    assert settings.pace.urls == ("http://192.0.2.1:15868",)
-    assert (settings.pace.retry, settings.pace.interval_s, settings.pace.timeout_s) == (12, 10, 10)
+    assert settings.delivery.urls == ("http://192.0.2.1:15868",)
+    assert (settings.delivery.retry, settings.delivery.interval_s, settings.delivery.timeout_s) == (12, 10, 10)
     assert settings.callback.regionID == "RegionOne"
     assert settings.libvirt.connection_uri == "qemu:///system"
     assert settings.identity.hostname == node.hostname()
@@ -85,7 +85,7 @@ def test_the_processmonitor_file_of_2015(write: Callable[..., str]) -> None:
     )
     process = settings.process
     assert (process.process_check_interval, process.process_reboot_retry, process.reboot_interval) == (5, 3, 5)
-    assert settings.pace.alarm_after_s == 120
+    assert settings.delivery.alarm_after_s == 120
     assert (process.region_id, process.log_level) == ("RegionOne", "debug")
 
 
@@ -111,8 +111,8 @@ def test_the_processmonitor_file_of_the_guide(write: Callable[..., str]) -> None
     settings, warnings = processmonitor.config.load(
         write('RESOURCE_MANAGER_URL="http://192.0.2.1:15868"\n' + textwrap.dedent(text))
     )
-    pace = settings.pace
-    assert (pace.timeout_s, pace.retry, pace.interval_s, settings.process.region_id) == (11, 13, 9, "Hanoi")
+    delivery = settings.delivery
+    assert (delivery.timeout_s, delivery.retry, delivery.interval_s, settings.process.region_id) == (11, 13, 9, "Hanoi")
     assert [
         name for name in ("DOMAIN", "PROJECT", "ADMIN_USER", "ADMIN_PASS", "AUTH_URL") if name not in str(warnings)
     ] == []
@@ -145,7 +145,7 @@ def test_the_common_file_of_the_guide_serves_both_monitors(write: Callable[..., 
     path = write(MASAKARIMONITORS.format(process=process))
     instance, warnings = instancemonitor.config.load(path)
     assert instance.libvirt.connection_uri == "qemu+tcp://192.0.2.2/system"
-    assert instance.pace.urls == ("http://192.0.2.1:15868", "http://192.0.2.9:15868/")
+    assert instance.delivery.urls == ("http://192.0.2.1:15868", "http://192.0.2.9:15868/")
     assert instance.debug
     assert [word for word in ("transport_url", "[api]", "[keystone_authtoken]") if word not in str(warnings)] == []
     watched, _ = processmonitor.config.load(path)

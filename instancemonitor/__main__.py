@@ -1,0 +1,7 @@
+"""`python3 -m instancemonitor`."""
+
+import sys
+
+from instancemonitor.main import main
+
+sys.exit(main())

@@ -1,0 +1,87 @@
+"""What every monitor wires the same way: who reports, the spool on disk, and the thread that delivers it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from masakari.common import node
+from masakari.common.clock import Clock
+from masakari.common.daemon import Threads
+from masakari.common.monitor_config import Identity, Monitor
+from masakari.common.post import post
+from masakari.common.report import Origin
+from masakari.common.sender import Delivery, Sender
+from masakari.common.spool import Spool
+
+log = logging.getLogger(__name__)
+
+MIB = 1 << 20
+Body = Mapping[str, Any]
+
+
+class MonitorSettings(Protocol):
+    """The settings of any monitor, as far as reporting goes."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def delivery(self) -> Delivery: ...
+
+    @property
+    def region_id(self) -> str: ...
+
+    @property
+    def monitor(self) -> Monitor: ...
+
+    @property
+    def state_dir(self) -> str: ...
+
+
+class Reporting:
+    """The way of a monitor's reports. settings may be replaced at any time; the spool's folder and limits stay."""
+
+    def __init__(
+        self, settings: MonitorSettings, clock: Clock, refresh: Callable[[Body, float], Body] | None = None
+    ) -> None:
+        self.settings = settings
+        self._boot_id = node.boot_id()
+        limits = settings.monitor
+        self.spool = Spool(
+            os.path.join(settings.state_dir, "spool"),
+            clock,
+            max_bytes=int(limits.spool_max_mb * MIB),
+            max_age_s=limits.spool_max_age_h * 3600,
+        )
+        self.sender = Sender(
+            self.spool, post, lambda: self.settings.delivery, self._key, clock, refresh or _as_it_is, _delivered
+        )
+
+    def origin(self) -> Origin:
+        """Who reports."""
+        identity = self.settings.identity
+        return Origin(identity.hostname, self.settings.region_id, identity.cluster_port, self._boot_id)
+
+    def start(self, threads: Threads) -> None:
+        """Deliver from now on; what an earlier run could not deliver comes first."""
+        threads.start("sender", self.sender.run, threads.stopping)
+
+    def _key(self) -> tuple[str, str] | None:
+        identity = self.settings.identity
+        return (identity.key_id, identity.secret) if identity.key_id else None
+
+
+def _as_it_is(body: Body, waited_s: float) -> Body:
+    return body
+
+
+def _delivered(body: Body, answer: Mapping[str, Any]) -> None:
+    about = body.get("process") or body.get("uuid") or body.get("hostname")
+    if answer.get("recovery"):
+        status, why = answer.get("status"), answer.get("reason")
+        log.info("report %s about %s: recovery %s is %s: %s", body["id"], about, answer["recovery"], status, why)
+    else:
+        log.info("report %s about %s is on record: %s", body["id"], about, answer.get("reason") or "nothing to do")

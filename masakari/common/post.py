@@ -1,0 +1,96 @@
+"""One HTTP POST, done or given up within a time limit.
+
+http.client and not requests: a time limit over the whole exchange needs the socket, so that a controller which sends its answer
+byte by byte can't hold a monitor; and a monitor stays a third smaller.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from masakari.common.errors import Unavailable
+
+if TYPE_CHECKING:
+    import ssl
+
+MOST_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; at most 64 KiB of it."""
+
+    status: int
+    body: bytes
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, ca_bundle: str = "") -> Answer:
+    """Send a body and read the answer, all within timeout_s. Raises Unavailable when there is no complete answer in time.
+
+    ca_bundle: file with the certificates to trust for https; empty: those of the system.
+    """
+    parts = urlsplit(url)
+    host, path = parts.hostname or "", (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(host, parts.port, timeout=timeout_s, context=_trust(ca_bundle))
+    else:
+        connection = http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
+    late = threading.Event()
+    timer = threading.Timer(timeout_s, _cut, (connection, late))
+    timer.daemon = True
+    timer.start()
+    try:
+        return _exchange(connection, path, body, headers)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if late.is_set() or isinstance(error, TimeoutError):
+            raise Unavailable(f"{url} gave no complete answer within {timeout_s:g} s") from None
+        raise Unavailable(f"{url}: {_words(error)}") from error
+    finally:
+        timer.cancel()
+        connection.close()
+
+
+def _exchange(connection: http.client.HTTPConnection, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    connection.request("POST", path, body, {"Content-Type": "application/json", "Connection": "close", **headers})
+    response = connection.getresponse()
+    content = response.read(MOST_BYTES)
+    if response.length:
+        raise http.client.IncompleteRead(content, response.length)
+    return Answer(response.status, content)
+
+
+def _cut(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+    """End a connection under the reader's feet."""
+    late.set()
+    link = connection.sock
+    if link is not None:
+        with suppress(OSError):
+            # Not the method of an SSL socket, which takes away what its reader is using.
+            socket.socket.shutdown(link, socket.SHUT_RDWR)
+
+
+def _trust(ca_bundle: str) -> ssl.SSLContext:
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=ca_bundle or None)
+    except OSError as error:
+        raise Unavailable(f"the certificates in {ca_bundle} can't be read: {error}") from error
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, http.client.RemoteDisconnected):
+        return "it closed the connection without an answer"
+    if isinstance(error, http.client.IncompleteRead):
+        return "it closed the connection in the middle of its answer"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,7 @@
+"""`python3 -m processmonitor`."""
+
+import sys
+
+from processmonitor.main import main
+
+sys.exit(main())
