@@ -23,6 +23,7 @@ from masakari.common.text import utc
 log = logging.getLogger("instancemonitor")
 
 LATE_AFTER_S = 30.0
+STOP_WITHIN_S = 4.0
 STATES = {
     0: "nostate",
     1: "running",
@@ -95,7 +96,7 @@ class InstanceMonitor:
         self.signals.install()
         self.reporting.start(self.threads)
         self.threads.start("libvirt-events", self.link.run_events, stopping)
-        self.threads.start("libvirt", self.link.run, stopping)
+        self.threads.start("libvirt", self.link.run, stopping, stop=self.link.wake)
         self.threads.start("monitor", self.monitor.run, stopping)
         log.info("instancemonitor %s watches %s for %s", __version__, self.link.uri, self.settings.identity.hostname)
         systemd.ready("connecting to libvirt")
@@ -107,6 +108,7 @@ class InstanceMonitor:
             healthy=lambda: self.link.lively(self.clock.monotonic()) and not self.pulse.late(),
             clock=self.clock,
             status=self.status,
+            stop_within_s=STOP_WITHIN_S,
         )
 
     def reload(self) -> None:

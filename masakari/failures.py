@@ -52,7 +52,11 @@ def classify(notification: Notification) -> Failure:
 
 
 def _with_remark(reason: str, notification: Notification) -> str:
-    return f"{reason} ({notification.reason})" if notification.reason else reason
+    """The monitor's own words go along, unless they only say the same."""
+    remark = notification.reason
+    if reason in remark:
+        return remark
+    return f"{reason} ({remark})" if remark else reason
 
 
 def _process_reason(notification: Notification) -> str:

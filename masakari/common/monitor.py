@@ -67,7 +67,8 @@ class Reporting:
 
     def start(self, threads: Threads) -> None:
         """Deliver from now on; what an earlier run could not deliver comes first."""
-        threads.start("sender", self.sender.run, threads.stopping)
+        self.spool.take_back()
+        threads.start("sender", self.sender.run, threads.stopping, stop=self.sender.poke)
 
     def _key(self) -> tuple[str, str] | None:
         identity = self.settings.identity

@@ -32,7 +32,7 @@ ANSWER_WITHIN_S = 65
 CLUSTER = "226.94.1.1:5405"
 
 
-class _Process:
+class Program:
     """A program of this tree, its output in a file."""
 
     def __init__(self, output: Path) -> None:
@@ -88,7 +88,7 @@ class _Process:
             )
 
 
-class CloudProcess(_Process):
+class CloudProcess(Program):
     """A simulated cloud in a process of its own; its verbs are methods of `remote`. Ends on exit."""
 
     remote: RemoteCloud
@@ -100,7 +100,7 @@ class CloudProcess(_Process):
 
     def __enter__(self) -> CloudProcess:
         self._run("tests.simcloud", *self._options)
-        with _end_on_error(self):
+        with end_on_error(self):
             until(
                 lambda: "\n" in self.said(),
                 READY_WITHIN_S,
@@ -113,7 +113,7 @@ class CloudProcess(_Process):
         self.kill()
 
 
-class ControllerProcess(_Process):
+class ControllerProcess(Program):
     """A controller with masakari.conf and keys file in a folder of its own; ended on exit, restarted by start().
 
     It keeps its port over restarts. Everything waits briefly, so that a test doesn't: a lease is 9 s, and what was never
@@ -148,7 +148,7 @@ class ControllerProcess(_Process):
         self.write_config(**options)
 
     def __enter__(self) -> ControllerProcess:
-        with _end_on_error(self):
+        with end_on_error(self):
             self.start()
         return self
 
@@ -294,7 +294,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _end_on_error(process: _Process) -> Any:
+def end_on_error(process: Program) -> Any:
     """A start that fails leaves no process behind."""
     try:
         yield

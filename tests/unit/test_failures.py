@@ -74,6 +74,7 @@ def test_an_odd_libvirt_state_keeps_no_instance_from_being_recovered(odd: Any) -
 
 
 def test_the_words_of_the_monitor_are_on_record() -> None:
+    assert meaning(VM_DOWN, reason="its QEMU process died").reason == "its QEMU process died"
     assert meaning(VM_DOWN, reason="found after a restart of libvirtd").reason == (
         "QEMU process died (found after a restart of libvirtd)"
     )
