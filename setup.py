@@ -62,6 +62,12 @@ setup(
     # whatever folder it is started from. utils/ is not a package: those scripts run from where they lie.
     package_dir={"masakari.sql": "sql"},
     package_data={"masakari.sql": ["*.sql", "*/*.sql"]},
-    entry_points={"console_scripts": ["masakari-controller = masakari.main:main"]},
+    entry_points={
+        "console_scripts": [
+            "masakari-controller = masakari.main:main",
+            "masakari-instancemonitor = instancemonitor.main:main",
+            "masakari-processmonitor = processmonitor.main:main",
+        ]
+    },
     zip_safe=False,
 )

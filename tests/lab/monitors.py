@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,11 @@ class MonitorProcess(Program):
         """Start it, and wait until it does its work."""
         before = self.said().count(self.ready_when)
         self._run(self.module, "--config", str(self.config), *arguments)
-        until(lambda: self._is_ready(before), READY_WITHIN_S, lambda: f"{self.module} is not ready:\n{self.said()[-4000:]}")
+        until(
+            lambda: self._is_ready(before),
+            READY_WITHIN_S,
+            lambda: f"{self.module} is not ready:\n{self.said()[-4000:]}",
+        )
 
     def restart(self) -> None:
         """Kill it and start it again: what a crash and systemd do."""
@@ -86,7 +91,45 @@ class InstanceMonitorProcess(MonitorProcess):
     def __init__(self, folder: Path, url: str, host: str, libvirtd: PrivateLibvirtd, **options: str | float) -> None:
         """options: of [callback], over those that a test needs."""
         super().__init__(folder, url, host)
-        callback = {"url": url, "regionID": "RegionOne", "interval": 0.5, "state_dir": self.state, "key_file": self.key, **options}
+        callback = {
+            "url": url,
+            "regionID": "RegionOne",
+            "interval": 0.5,
+            "state_dir": self.state,
+            "key_file": self.key,
+            **options,
+        }
         lines = [f"{name} = {value}" for name, value in callback.items()]
         libvirt = [f'connection_uri = "{libvirtd.uri}"', f"log_dir = {libvirtd.folder}/cache/libvirt/qemu/log"]
         self.config.write_text("\n".join(["[callback]", *lines, "[libvirt]", *libvirt, ""]))
+
+
+class ProcessMonitorProcess(MonitorProcess):
+    """python3 -m processmonitor with a list of processes; ready when it watches them."""
+
+    module = "processmonitor"
+    ready_when = "processmonitor 1.0.0 watches "
+
+    def __init__(self, folder: Path, url: str, host: str, lines: Iterable[str], **options: str | float) -> None:
+        """lines: of proc.list. options: of processmonitor.conf, in small letters, over those that a test needs."""
+        super().__init__(folder, url, host)
+        self.list = folder / "proc.list"
+        self.write_list(lines)
+        settings = {
+            "resource_manager_url": url,
+            "region_id": "RegionOne",
+            "process_list_path": self.list,
+            "process_check_interval": 0.5,
+            "reboot_interval": 0.2,
+            "resource_manager_send_delay": 0.5,
+            "state_dir": self.state,
+            "key_file": self.key,
+            **options,
+        }
+        self.config.write_text("".join(f'{name.upper()}="{value}"\n' for name, value in settings.items()))
+
+    def write_list(self, lines: Iterable[str]) -> None:
+        """Change the list; a running monitor notices."""
+        new = self.list.with_suffix(".new")
+        new.write_text("".join(f"{line}\n" for line in lines))
+        new.rename(self.list)
