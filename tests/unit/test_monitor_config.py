@@ -14,6 +14,7 @@ import processmonitor.config
 from masakari.common import node
 from masakari.common.errors import ConfigError
 
+ROOT = Path(__file__).resolve().parents[2]
 KEY = "[{id}]\nhost = {host}\ncluster_port = 226.94.1.1:5405\nsecret = {secret}\n"
 SECRET = "0123456789abcdef{}"
 
@@ -185,3 +186,24 @@ def test_what_is_wrong_with_a_key_is_told_with_everything_else(write: Callable[.
     assert problems(instancemonitor.config.load, wrong) == [
         f"{wrong}:4: [callback] hostname: the key in {other} is that of compute7, not of compute1"
     ]
+
+
+@pytest.mark.parametrize(
+    ("page", "made"),
+    [
+        ("docs/instancemonitor.md", instancemonitor.config.render_docs),
+        ("docs/processmonitor.md", processmonitor.config.render_docs),
+    ],
+)
+def test_the_documentation_has_the_options_as_they_are(page: str, made: Callable[[], str]) -> None:
+    assert (ROOT / page).read_text().endswith("\n\n" + made())
+
+
+@pytest.mark.parametrize("monitor", [instancemonitor.config, processmonitor.config])
+def test_the_sample_is_made_of_the_settings_and_loads_once_filled_in(monitor: Any, write: Callable[..., str]) -> None:
+    name = monitor.__name__.split(".")[0]
+    sample = (ROOT / "etc" / name / f"{name}.conf").read_text()
+    assert sample == monitor.render_sample()
+    assert any("placeholder" in problem for problem in problems(monitor.load, write(sample)))
+    settings, _ = monitor.load(write(sample.replace("<", "").replace(">", "")))
+    assert settings.delivery.urls == ("http://controller:15868",)
