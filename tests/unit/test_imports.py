@@ -31,16 +31,20 @@ OUTSIDE = {
 
 # The ports, and what each may use of it. Whoever is not here gets what it needs passed in.
 PORTS = {
+    "instancemonitor/libvirt_link.py": {"libvirt"},
+    "instancemonitor/libvirt_open.py": {"libvirt"},
+    "instancemonitor/libvirt_session.py": {"libvirt"},
     "masakari/api.py": {"waitress"},
     "masakari/cloud_http.py": {"requests", "urllib3", "socket"},
     "masakari/common/clock.py": {"clock"},
     "masakari/common/daemon.py": {"socket"},
-    "masakari/common/post.py": {"http.client", "socket"},
     "masakari/common/node.py": {"socket", "subprocess"},
+    "masakari/common/post.py": {"http.client", "socket"},
     "masakari/database_mysql.py": {"pymysql"},
     "masakari/database_sqlite.py": {"sqlite3"},
     "masakari/hook.py": {"subprocess"},
     "processmonitor/commands.py": {"subprocess"},
+    "processmonitor/systemd.py": {"subprocess"},
 }
 
 CLOCK_OF_TIME = {
