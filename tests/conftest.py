@@ -9,6 +9,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
+from tests.lab.libvirtd import why_not as why_no_libvirt
+
 NO_SKIP = os.environ.get("MASAKARI_NO_SKIP") == "1"
 
 # The same cases on every machine, so that a red run is red for everybody; machines differ in speed, so
@@ -29,6 +31,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs root")
     if item.get_closest_marker("needs_mariadb") and not mariadb_is_installed():
         pytest.skip("needs MariaDB's server programs (as root: apt-get install mariadb-server)")
+    if item.get_closest_marker("needs_libvirt") and why_no_libvirt():
+        pytest.skip(why_no_libvirt())
 
 
 def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
