@@ -4,12 +4,15 @@
 #   bootstrap.sh venv run    the virtual environment .venv with what the programs need
 #   bootstrap.sh venv test   the same and what the tests and checks need
 #   bootstrap.sh mariadb     MariaDB's server programs; no server is set up or started
+#   bootstrap.sh libvirt     libvirtd, QEMU, and Python's libvirt in .venv; no service is started by it
 #
 # Debian packages are installed when run as root and named otherwise.
 set -eu
 cd "$(dirname "$0")/.."
 
 PYTHON=${PYTHON:-python3}
+DIST_PACKAGES=/usr/lib/python3/dist-packages
+LIBVIRT_PACKAGES="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 seabios python3-libvirt"
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
@@ -77,6 +80,7 @@ venv() {
     fi
     say "installing Python packages into .venv ($1; can take a minute)"
     .venv/bin/python -m pip install --quiet --editable "$packages"
+    link_libvirt
     say ".venv is ready"
 }
 
@@ -109,7 +113,47 @@ mariadb() {
     have_mariadb || stop "MariaDB's server programs are still missing; try: apt-get install mariadb-server"
 }
 
+have_libvirt() {
+    PATH=$PATH:/usr/sbin:/usr/local/sbin
+    command -v libvirtd >/dev/null && command -v qemu-system-x86_64 >/dev/null &&
+        command -v virsh >/dev/null && [ -e /usr/share/seabios ] && [ -e "$DIST_PACKAGES/libvirt.py" ]
+}
+
+imports_libvirt() { .venv/bin/python -c 'import libvirt' 2>/dev/null; }
+
+# Python's libvirt is a module in C without wheels. Debian's is used as it is: no compiler, and it fits the libvirt
+# of this machine.
+link_libvirt() {
+    if imports_libvirt; then
+        return
+    fi
+    suffix=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+    [ -e "$DIST_PACKAGES/libvirtmod$suffix" ] || return 0
+    site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
+    for module in "$DIST_PACKAGES"/libvirt*.py "$DIST_PACKAGES"/libvirtmod*"$suffix"; do
+        ln -sf "$module" "$site/"
+    done
+}
+
+libvirt() {
+    if ! have_libvirt; then
+        if ! is_root || ! command -v apt-get >/dev/null; then
+            say "libvirtd, QEMU or Python's libvirt is missing, so what needs them is left out;" \
+                "as root: apt-get install --no-install-recommends $LIBVIRT_PACKAGES"
+            return
+        fi
+        # Unquoted: one word per package.
+        # shellcheck disable=SC2086
+        apt $LIBVIRT_PACKAGES
+        have_libvirt || stop "libvirtd, QEMU or Python's libvirt is still missing after: apt-get install $LIBVIRT_PACKAGES"
+    fi
+    link_libvirt
+    imports_libvirt ||
+        say "python3-libvirt is for another Python than that of .venv, so what needs libvirt is left out;" \
+            "to have it: make clean; make PYTHON=/usr/bin/python3 ..."
+}
+
 case "$*" in
-    'venv run' | 'venv test' | mariadb) "$@" ;;
-    *) stop "usage: bootstrap.sh venv run | venv test | mariadb" ;;
+    'venv run' | 'venv test' | mariadb | libvirt) "$@" ;;
+    *) stop "usage: bootstrap.sh venv run | venv test | mariadb | libvirt" ;;
 esac

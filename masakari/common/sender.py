@@ -78,6 +78,9 @@ class Spool(Protocol):
     def set_aside(self, report_id: str, why: str) -> None:
         """It will never be accepted."""
 
+    def aside(self) -> int:
+        """How many were set aside."""
+
     def trim(self) -> list[str]:
         """Drop what is over the limits."""
 
@@ -150,12 +153,15 @@ class Sender:
         self._wake.set()
 
     def status(self) -> str:
-        """What waits and why; empty when nothing does."""
+        """What is not delivered and why; empty when everything is."""
+        parts = []
         since = self._spool.since()
-        if since is None:
-            return ""
-        why = f": {self._why}" if self._why else ""
-        return f"{count(self._spool.waiting(), 'report')} undelivered, the oldest since {local(since)}{why}"
+        if since is not None:
+            why = f": {self._why}" if self._why else ""
+            parts.append(f"{count(self._spool.waiting(), 'report')} undelivered, the oldest since {local(since)}{why}")
+        if self._spool.aside():
+            parts.append(f"{count(self._spool.aside(), 'report')} refused for good and set aside: see the log")
+        return "; ".join(parts)
 
     def step(self) -> float:
         """Do what is due; how many seconds until there is something to do again."""

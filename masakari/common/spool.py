@@ -49,6 +49,7 @@ class Spool:
         self._files = {found["id"]: found["name"] for found in self._found(folder)}
         self._bytes = sum(self._size(name) for name in self._files.values())
         self._newest = max((_stamp(name) for name in self._files.values()), default=0)
+        self._aside_count = len(self._found(self._aside))
         self._alarmed = False
 
     def put(self, body: Mapping[str, Any]) -> None:
@@ -119,6 +120,7 @@ class Spool:
                 return
             path = os.path.join(self._folder, name)
             self._bytes -= self._size(name)
+            self._aside_count += 1
             log.error(
                 "report %s is set aside: %s. It is %s/%s, and tried again after a restart",
                 report_id,
@@ -132,8 +134,8 @@ class Spool:
                 log.error("%s can't be moved: %s; it stays, and is tried again after a restart", path, error)
 
     def aside(self) -> int:
-        """How many were set aside."""
-        return len(self._found(self._aside))
+        """How many were set aside, and wait for a restart."""
+        return self._aside_count
 
     def take_back(self) -> list[str]:
         """At start: let everything that was set aside wait again. Their ids; each is told in the log. Raises OSError."""
@@ -146,6 +148,7 @@ class Spool:
                 self._bytes += self._size(found["name"])
             self._files = dict(sorted(self._files.items(), key=lambda item: item[1]))
             self._newest = max([self._newest, *(_stamp(found["name"]) for found in back)])
+            self._aside_count = 0
         return [found["id"] for found in back]
 
     def trim(self) -> list[str]:

@@ -62,6 +62,17 @@ class Screen:
         )
         self.show("\n".join(lines))
 
+    def log_line(self, seconds: float, text: str) -> None:
+        """A line of a log, so many seconds after what it is about; a long one is folded. end() follows the last one."""
+        begin = f"{INDENT * 2}+{seconds:.3f} s  "
+        print(
+            textwrap.fill(text, WIDE, initial_indent=begin, subsequent_indent=" " * len(begin), break_on_hyphens=False)
+        )
+
+    def end(self) -> None:
+        """An empty line."""
+        print()
+
     def progress(self, seconds: float, text: str) -> None:
         """The line that is kept up to date; where it can't be overwritten, a new one now and then, if it changed."""
         if self._live:

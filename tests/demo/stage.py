@@ -1,4 +1,4 @@
-"""What the demonstration runs on: a simulated cloud, the real controller on SQLite, and the operator's scripts."""
+"""What the demonstration runs on: a simulated cloud, the real controller on SQLite, a compute node, and the scripts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from typing import Any
 import requests
 
 from masakari.common.signature import HEADER, sign
+from tests.lab.processes import CLUSTER
 from tests.simcloud import RemoteCloud
 
+from .node import Guests, WatchedProcess
+
 ROOT = Path(__file__).resolve().parents[2]
-CLUSTER = "226.94.1.1:5405"
 HOSTS = ("compute1", "compute2", "compute3")
+FAILED, OBSERVER, SPARE = HOSTS
 BUILDS_AT_ONCE = 5
 EVACUATE_S = 2
 START_WITHIN_S = 20
@@ -54,11 +57,18 @@ class NotReady(Exception):
 
 
 class Stage:
-    """Both processes run from entry to exit, and so does their folder exist; nothing of them is left afterwards."""
+    """All processes run from entry to exit, and so does their folder exist; nothing of them is left afterwards.
+
+    guests: those of OBSERVER in QEMU; None when they are simulated, too. watched: a process of OBSERVER.
+    Raises NotReady or RuntimeError on entry when something does not start.
+    """
 
     cloud: RemoteCloud
+    watched: WatchedProcess
+    guests: Guests | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_qemu: bool) -> None:
+        self._in_qemu = in_qemu
         self._open = contextlib.ExitStack()
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._http = requests.Session()
@@ -70,6 +80,11 @@ class Stage:
         try:
             self.cloud = RemoteCloud(self._start_cloud())
             self.url = self._start_controller()
+            secret = self._secrets[OBSERVER]
+            self.watched = self._open.enter_context(WatchedProcess(self._folder, self.url, OBSERVER, secret))
+            if self._in_qemu:
+                guests = Guests(self._folder, self.cloud, self.url, OBSERVER, secret)
+                self.guests = self._open.enter_context(guests)
         except BaseException:
             self._open.close()
             raise
@@ -83,11 +98,12 @@ class Stage:
     @property
     def pids(self) -> dict[str, int]:
         """The processes that were started, by what they are."""
-        return {name: process.pid for name, process in self._processes.items()}
-
-    def running(self) -> list[str]:
-        """Which of the processes still run."""
-        return [name for name, process in self._processes.items() if process.poll() is None]
+        pids = {name: process.pid for name, process in self._processes.items()}
+        pids |= {"processmonitor": self.watched.monitor.pid, "process it watches": self.watched.pid}
+        if self.guests:
+            pids |= {"instancemonitor": self.guests.monitor.pid, "libvirtd": self.guests.libvirtd.pid}
+            pids |= {f"QEMU of {name}": pid for name, pid in self.guests.qemu().items()}
+        return pids
 
     def post(self, host: str, body: bytes) -> tuple[int, dict[str, Any]]:
         """Send a callback signed with the key of a host; the status and the answer."""
@@ -171,6 +187,14 @@ class Stage:
 
 def _section(name: str, values: Mapping[str, str]) -> str:
     return f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in values.items())
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process; one that ended and waits for its parent is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _free_port() -> int:

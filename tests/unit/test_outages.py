@@ -37,7 +37,14 @@ class Disk:
 
     def make(self, name: str, state: str, on_failure: str, at: float, reason: str) -> Mapping[str, Any]:
         self.made += 1
-        return {"id": f"id-{self.made}", "process": name, "state": state, "on_failure": on_failure, "at": at, "reason": reason}
+        return {
+            "id": f"id-{self.made}",
+            "process": name,
+            "state": state,
+            "on_failure": on_failure,
+            "at": at,
+            "reason": reason,
+        }
 
     def put(self, body: Mapping[str, Any]) -> None:
         self._call(lambda: self.spool.setdefault(body["id"], body))
@@ -158,7 +165,9 @@ def test_a_planned_stop_is_forgotten_with_the_boot(disk: Disk) -> None:
     assert disk.open(NEXT_BOOT).names() == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"processes": {"a": {"state": "down"}}}', '{"processes": {"a": 1}}', "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"processes": {"a": {"state": "down"}}}', '{"processes": {"a": 1}}', "\x00"]
+)
 def test_a_file_that_cannot_be_understood_is_set_aside_and_said_so(
     disk: Disk, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -71,7 +71,9 @@ class Proc:
         self.folder = folder
         self.add(1, 0, ["/sbin/init"])
 
-    def add(self, pid: int, parent: int, argv: list[str], *, state: str = "S", started: int = 0, cgroup: str = "") -> None:
+    def add(
+        self, pid: int, parent: int, argv: list[str], *, state: str = "S", started: int = 0, cgroup: str = ""
+    ) -> None:
         home = self.folder / str(pid)
         home.mkdir()
         (home / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in argv))
@@ -152,7 +154,9 @@ def test_the_unit_of_a_process_is_the_last_service_of_its_cgroup(cgroup: str, un
     assert unit_in(cgroup) == unit
 
 
-def shown(active: str, sub: str, result: str = "success", *, load: str = "loaded", job: str = "", **times: str) -> dict[str, str]:
+def shown(
+    active: str, sub: str, result: str = "success", *, load: str = "loaded", job: str = "", **times: str
+) -> dict[str, str]:
     return {"LoadState": load, "ActiveState": active, "SubState": sub, "Result": result, "Job": job, **times}
 
 

@@ -132,7 +132,9 @@ class Lab:
 
     def open(self, *entries: Entry) -> Watch:
         """A monitor, started anew."""
-        outages = Outages(str(self.path / "outages.json"), "boot", self._make, lambda body: self.reports.append(body["told"]))
+        outages = Outages(
+            str(self.path / "outages.json"), "boot", self._make, lambda body: self.reports.append(body["told"])
+        )
         self.watch = Watch(entries, lambda: self.rules, self.host, self.host, self.work, outages, self.host, self._beat)
         self.watch.turn()
         return self.watch
@@ -383,13 +385,17 @@ def test_nothing_is_started_before_proc_can_be_read(lab: Lab) -> None:
     assert lab.work.asked() == [("start", "a")]
 
 
-def test_a_name_that_stands_twice_in_the_list_is_watched_once_and_said_so(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_name_that_stands_twice_in_the_list_is_watched_once_and_said_so(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
     lab.open(entry("a"), entry("a", where="list:9"))
     assert "list:9" in caplog.text
     assert lab.work.asked() == [("start", "a")]
 
 
-def test_equal_start_lines_run_once_and_in_the_order_of_the_list_with_hooks_around(caplog: pytest.LogCaptureFixture) -> None:
+def test_equal_start_lines_run_once_and_in_the_order_of_the_list_with_hooks_around(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     ran: list[str] = []
     answered: list[str] = []
     over = threading.Event()

@@ -143,6 +143,7 @@ def test_what_is_malformed_is_set_aside_and_told(stage: Stage, status: int, capl
     assert stage.controllers.delivered == ["good"]
     assert (stage.spool.waiting(), stage.spool.aside()) == (0, 1)
     assert f"HTTP {status}, time: not a time" in caplog.text
+    assert stage.sender.status() == "1 report refused for good and set aside: see the log"
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 405, 408, 409, 429, 500, 502, 503])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,7 +132,7 @@ def test_restarts_that_fail_are_reported_once_after_the_last_one() -> None:
     world.set_alive(False)
     world.run(3600)
     assert world.verbs() == ["RESTART", "RESTART", "RESTART", "REPORT_DOWN"]
-    gaps = [later - earlier for earlier, later in zip(world.times("RESTART"), world.times("RESTART")[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(world.times("RESTART"))]
     assert all(5 <= gap < 5.5 for gap in gaps)
     assert world.state.phase == DOWN
 
@@ -329,7 +330,8 @@ def test_a_shutdown_that_begins_between_two_restarts_stops_them() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["dies", "appears", "waits"]), st.floats(0, 60), st.sampled_from(list(Verdict))), max_size=25
+        st.tuples(st.sampled_from(["dies", "appears", "waits"]), st.floats(0, 60), st.sampled_from(list(Verdict))),
+        max_size=25,
     ),
     st.integers(1, 4),
     st.sampled_from(["", DOWN, STOPPED]),
@@ -347,9 +349,9 @@ def test_whatever_happens_reports_alternate_and_restarts_are_limited(
     reports = [verb for verb in world.verbs() if verb.startswith("REPORT")]
     first = "REPORT_UP" if remembered == DOWN else "REPORT_DOWN"
     assert reports[:1] in ([], [first])
-    assert all(earlier != later for earlier, later in zip(reports, reports[1:], strict=False))
+    assert all(earlier != later for earlier, later in pairwise(reports))
     assert sum(1 for verb in world.verbs() if verb == "START") <= 1
     assert world.state.tries <= retry
     assert (world.state.phase == STARTING) <= (not alive)
-    for earlier, later in zip(world.times("RESTART"), world.times("RESTART")[1:], strict=False):
+    for earlier, later in pairwise(world.times("RESTART")):
         assert later - earlier >= 5 - 0.01
