@@ -48,7 +48,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, ca
     timer.daemon = True
     timer.start()
     try:
-        return _exchange(connection, path, body, headers)
+        return _exchange(connection, late, path, body, headers)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if late.is_set() or isinstance(error, TimeoutError):
             raise Unavailable(f"{url} gave no complete answer within {timeout_s:g} s") from None
@@ -58,12 +58,25 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, ca
         connection.close()
 
 
-def _exchange(connection: http.client.HTTPConnection, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+def _exchange(
+    connection: http.client.HTTPConnection,
+    late: threading.Event,
+    path: str,
+    body: bytes,
+    headers: Mapping[str, str],
+) -> Answer:
+    connection.connect()
+    if late.is_set():
+        # The timer found no socket to cut, and won't come again.
+        raise TimeoutError
     connection.request("POST", path, body, {"Content-Type": "application/json", "Connection": "close", **headers})
     response = connection.getresponse()
     content = response.read(MOST_BYTES)
     if response.length:
         raise http.client.IncompleteRead(content, response.length)
+    if late.is_set():
+        # Without a length, an answer that was cut looks complete.
+        raise TimeoutError
     return Answer(response.status, content)
 
 

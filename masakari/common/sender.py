@@ -1,7 +1,8 @@
 """Delivers what the spool holds to the controller: the oldest first, for as long as it takes.
 
-A 2xx ends a report. What the controller calls malformed (400, 413, 422) is set aside. Anything else, and no answer at all, is
-tried again with growing pauses. Nothing is given up here, by count or by time; only the spool has limits.
+A 2xx in the controller's own words ends a report; that of anything else, as a proxy's page, doesn't. What is called malformed
+(400, 413, 422) is set aside. Anything else, and no answer at all, is tried again with growing pauses. Nothing is given up here,
+by count or by time; only the spool has limits. No report overtakes an older one about the same thing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 MALFORMED = (400, 413, 422)
 IDLE_S = 30.0
 FIRST_PAUSE_SHARE = 1 / 16
+LONGEST_PAUSE_TRIES = 5
 REFRESH_AFTER_S = 60.0
 NOT_ALLOWED = 403
 """The one refusal that is about this report, and not about us or the controller."""
@@ -140,6 +142,8 @@ class Sender:
         self._not_before = 0.0
         self._refused: dict[str, int] = {}
         self._behind: dict[str, bool] = {}  # True: others were delivered meanwhile, so it is the report
+        self._behind_not_before = 0.0
+        self._complaints: dict[str, str] = {}  # of those reports
         self._why = ""
 
     def run(self, stopping: threading.Event) -> None:
@@ -157,7 +161,8 @@ class Sender:
         parts = []
         since = self._spool.since()
         if since is not None:
-            why = f": {self._why}" if self._why else ""
+            why = self._why or next(iter(self._complaints.copy().values()), "")
+            why = f": {why}" if why else ""
             parts.append(f"{count(self._spool.waiting(), 'report')} undelivered, the oldest since {local(since)}{why}")
         if self._spool.aside():
             parts.append(f"{count(self._spool.aside(), 'report')} refused for good and set aside: see the log")
@@ -166,16 +171,17 @@ class Sender:
     def step(self) -> float:
         """Do what is due; how many seconds until there is something to do again."""
         self._spool.trim()
-        wait_s = self._not_before - self._clock.monotonic()
+        report_id = self._next()
+        not_before = max(self._not_before, self._behind_not_before if report_id in self._behind else 0.0)
+        wait_s = not_before - self._clock.monotonic()
         if wait_s > 0:
             return wait_s
-        report_id = self._next()
         entry = self._spool.read(report_id) if report_id else None
         if entry is None:
             return 0.0 if report_id else IDLE_S
         answer = self._ask_all(entry)
         if answer is not None and 200 <= answer.status < 300:
-            self._delivered(entry, answer)
+            self._delivered(entry, _content(answer, self._url))
             return 0.0
         if answer is not None and answer.status in MALFORMED:
             self._spool.set_aside(
@@ -186,9 +192,22 @@ class Sender:
         return self._failed(entry.id, answer.status if answer else None)
 
     def _next(self) -> str | None:
-        """The oldest one; those that stand back come after the others, in turns."""
+        """The oldest one; those that stand back come after the others, in turns, and before what is about the same."""
         self._behind = {waiting: proven for waiting, proven in self._behind.items() if self._spool.holds(waiting)}
-        return self._spool.oldest(self._behind) or next(iter(self._behind), None)
+        self._complaints = {waiting: why for waiting, why in self._complaints.items() if waiting in self._behind}
+        if not self._behind:
+            return self._spool.oldest(())
+        held_up = {self._about(waiting) for waiting in self._behind}
+        left_out = set(self._behind)
+        while (report_id := self._spool.oldest(left_out)) is not None and self._about(report_id) in held_up:
+            left_out.add(report_id)
+        return report_id or next(iter(self._behind))
+
+    def _about(self, report_id: str) -> tuple[object, ...]:
+        entry = self._spool.read(report_id)
+        if entry is None:
+            return (report_id,)
+        return tuple(entry.body.get(name) for name in ("type", "hostname", "uuid", "process"))
 
     def _ask_all(self, entry: Entry) -> Answered | None:
         """Post to one controller after the other until one takes it, or calls it malformed; else the last answer, if any."""
@@ -207,7 +226,7 @@ class Sender:
                 return answer
             refusal = answer
             problems.append(f"{url} answered HTTP {answer.status}, {_said(answer)}")
-        self._explain("; ".join(problems))
+        self._explain(entry, "; ".join(problems), refusal is not None)
         return refusal
 
     def _body(self, entry: Entry) -> bytes:
@@ -219,7 +238,7 @@ class Sender:
         key = self._key()
         return {HEADER: sign(*key, body, self._clock.now())} if key else {}
 
-    def _delivered(self, entry: Entry, answer: Answered) -> None:
+    def _delivered(self, entry: Entry, content: Mapping[str, Any]) -> None:
         self._spool.remove(entry.id)
         self._refused.pop(entry.id, None)
         if self._tries:
@@ -227,11 +246,15 @@ class Sender:
             log.info("reports are delivered again after %.0f s; %d more wait", waited_s, self._spool.waiting())
         self._tries, self._not_before, self._alarmed, self._why = 0, 0.0, False, ""
         self._behind = dict.fromkeys(self._behind, True)
-        self._on_answer(entry.body, _content(answer, self._url))
+        self._on_answer(entry.body, content)
 
     def _failed(self, report_id: str, status: int | None) -> float:
         """Nobody took it. How long to pause."""
         settings, now = self._settings(), self._clock.monotonic()
+        if self._behind.get(report_id) and status is not None:
+            self._stand_back(report_id, status)
+            self._behind_not_before = now + pause_s(LONGEST_PAUSE_TRIES, settings.interval_s, self._chance())
+            return 0.0
         if not self._tries:
             self._failing_since = now
         self._tries += 1
@@ -269,21 +292,34 @@ class Sender:
                 del self._behind[waiting]
             self._refused = {}
 
-    def _explain(self, why: str) -> None:
+    def _explain(self, entry: Entry, why: str, refused: bool) -> None:
         """Repeated failures are told when their reason changes."""
+        if refused and self._behind.get(entry.id):
+            if why != self._complaints.get(entry.id):
+                log.error(
+                    "report %s (%s) is refused: %s. It is kept and tried on, after the others",
+                    entry.id,
+                    " ".join(str(part) for part in self._about(entry.id) if part),
+                    why,
+                )
+            self._complaints[entry.id] = why
+            return
         if why != self._why:
             log.warning("a report is not delivered, and tried again: %s", why)
         self._why = why
 
 
 def _content(answer: Answered, url: str) -> Mapping[str, Any]:
+    """What the controller says of a report that it has stored. Whatever else answers 2xx has taken the report, too."""
     try:
         content = json.loads(answer.body)
     except ValueError:
         content = None
-    if isinstance(content, dict) and "known" in content:
+    if isinstance(content, dict) and ("known" in content or "recovery" in content):
         return content
-    log.warning("%s answered %d, but not as a Masakari controller does: %s", url, answer.status, _said(answer))
+    log.error(
+        "%s took a report, but does not answer as a Masakari controller: is the url right? %s", url, _said(answer)
+    )
     return {}
 
 

@@ -183,9 +183,11 @@ TOLD, BY_ITSELF, LATER_MAIN = times(10, 20, 21), times(10, 21, 20), times(30, 20
         (shown("activating", "auto-restart", "signal"), Verdict.RESTARTING),
         (shown("failed", "failed", "signal", **BY_ITSELF), Verdict.FAILED),
         (shown("failed", "failed", "exit-code", **TOLD), Verdict.STOPPED),
+        (shown("failed", "failed", "timeout", RuntimeMaxUSec="infinity", **TOLD), Verdict.STOPPED),
+        (shown("failed", "failed", "timeout", RuntimeMaxUSec="2s", **TOLD), Verdict.FAILED),
         (shown("failed", "failed", "watchdog", **TOLD), Verdict.FAILED),
         (shown("failed", "failed", "exit-code", **LATER_MAIN), Verdict.FAILED),
-        (shown("active", "running"), Verdict.UNKNOWN),
+        (shown("active", "running"), Verdict.ACTIVE),
         ({}, Verdict.UNKNOWN),
     ],
 )

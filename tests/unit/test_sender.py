@@ -83,9 +83,9 @@ class Stage:
             lambda: 1.0,
         )
 
-    def put(self, *ids: str) -> None:
+    def put(self, *ids: str, **more: str) -> None:
         for report_id in ids:
-            self.spool.put({"id": report_id, "type": "VM", "hostname": "compute1"})
+            self.spool.put({"id": report_id, "type": "VM", "hostname": "compute1", "uuid": f"vm-{report_id}", **more})
 
     def run(self, seconds: float) -> None:
         """Let so much time pass."""
@@ -250,12 +250,48 @@ def test_what_waited_more_than_a_minute_is_brought_up_to_date(stage: Stage) -> N
     assert 200 <= stage.controllers.bodies[-1]["waited_s"] <= 211
 
 
-def test_an_answer_that_is_not_the_controllers_is_told(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    stage.controllers.rule = lambda url, body: Answer(200, b"<html>It works!</html>")
+@pytest.mark.parametrize("said", [b"<html>It works!</html>", b"", b"[]", b"{}", b'{"recovery": 7, "sta'])
+def test_a_2xx_of_somebody_else_ends_a_report_and_is_told(
+    stage: Stage, said: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.controllers.rule = lambda url, body: Answer(202, said)
     stage.put("a")
     stage.run(1)
     assert stage.spool.waiting() == 0
-    assert "not as a Masakari controller does" in caplog.text
+    assert f"{ONE} took a report, but does not answer as a Masakari controller" in caplog.text
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_one_that_is_refused_for_days_neither_delays_the_others_nor_fills_the_log(
+    stage: Stage, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.controllers.rule = lambda url, body: refuse(status, error="no") if body["id"] == "old" else Answer(200, OK)
+    stage.put("old")
+    for number in range(50):
+        stage.run(60)
+        stage.put(f"id-{number}")
+        if number == 0:
+            stage.run(60)  # until now it may have been the controller
+        assert stage.sender.step() == 0.0 or number == 0
+        assert stage.controllers.delivered[-1] == f"id-{number}", "a new report waits for nobody"
+    assert caplog.text.count("report old (VM compute1 vm-old) is refused: ") == 1
+    assert len(caplog.records) < 10
+    assert "no" in stage.sender.status()
+    tries = sum(1 for _, report_id in stage.controllers.asked if report_id == "old")
+    assert 300 < tries / 2 < 700, "it is tried every 5 to 10 s"
+
+
+def test_what_stands_back_is_not_overtaken_by_news_about_the_same(stage: Stage) -> None:
+    broken = True
+    stage.controllers.rule = lambda url, body: refuse(500) if broken and body["id"] == "down" else Answer(200, OK)
+    stage.put("down", uuid="", process="sshd", state="down")
+    stage.put("up", uuid="", process="sshd", state="up")
+    stage.put("other", uuid="", process="cron", state="down")
+    stage.run(120)
+    assert stage.controllers.delivered == ["other"]
+    broken = False
+    stage.run(20)
+    assert stage.controllers.delivered == ["other", "down", "up"]
 
 
 def test_a_new_report_is_sent_at_once_by_the_running_thread(stage: Stage) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,9 @@ class SetClock(Clock):
         self.at = at
 
     def now(self) -> float:
+        return self.at
+
+    def monotonic(self) -> float:
         return self.at
 
 
@@ -202,6 +206,56 @@ def test_what_is_too_old_is_dropped_after_an_alarm(
     spool.put(body(2))
     assert spool.trim() == ["id-1"]
     assert spool.oldest() == "id-2"
+
+
+def test_a_clock_that_is_put_right_and_a_host_that_was_off_for_long_cost_no_report(
+    tmp_path: Path, clock: SetClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = make(tmp_path, clock)
+    spool.put(body(1))
+    clock.at += 100 * DAY_S
+    again = make(tmp_path, clock)
+    assert again.trim() == []
+    assert "See why the controller" in caplog.text
+    clock.at += 3599
+    assert again.trim() == []
+    clock.at += 2
+    assert again.trim() == ["id-1"]
+
+
+def test_what_was_set_aside_counts_and_goes_first(
+    tmp_path: Path, clock: SetClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = len(json.dumps(body(10)))
+    spool = make(tmp_path, clock, max_bytes=size * 10)
+    for number in range(10, 30):
+        spool.put(body(number))
+        if number % 2:
+            spool.set_aside(f"id-{number}", "HTTP 400")
+        spool.trim()
+    assert (spool.waiting(), spool.aside()) == (10, 0)
+    assert "report id-11, which was set aside, is DROPPED" in caplog.text
+    assert everything(spool) == [f"id-{number}" for number in range(10, 30, 2)]
+
+
+def test_a_folder_that_can_not_be_synced_keeps_nothing(
+    tmp_path: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = make(tmp_path, clock)
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(OSError):
+            spool.put(body(1))
+    assert [item.name for item in (tmp_path / "spool").iterdir()] == ["aside"]
+    spool.put(body(1))
+    assert make(tmp_path, clock).waiting() == 1
 
 
 def test_a_durable_file_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,6 +287,21 @@ def test_while_systemd_is_at_it_nothing_is_done() -> None:
     assert world.state.phase == RUNNING
 
 
+def test_one_that_an_operator_restarts_is_not_restarted_by_us_too() -> None:
+    world = World(verdict=Verdict.ACTIVE)
+    world.set_alive(False)
+    world.set_alive(True, at=1.5)
+    world.run(200)
+    assert world.verbs() == []
+
+
+def test_a_dead_process_of_a_service_that_reads_active_is_restarted_soon() -> None:
+    world = World(verdict=Verdict.ACTIVE, on_restart=revive)
+    world.set_alive(False)
+    world.run(200)
+    assert 2 <= world.times("RESTART")[0] < 2.5
+
+
 def test_systemd_has_90_seconds() -> None:
     world = World(verdict=Verdict.BUSY)
     world.set_alive(False)
