@@ -29,6 +29,10 @@ BUSY_S = 90.0
 """How long systemd may take for what it is doing with the service."""
 
 BUSY_LOOK_S = 1.0
+ACTIVE_S = 2.0
+"""How long a service may read active without a process: somebody has just restarted it, and its program isn't loaded yet."""
+
+ACTIVE_LOOK_S = 0.25
 HALTING_LOOK_S = 5.0
 STOPPED_LOOK_S = 60.0
 SETTLE_S = 5.0
@@ -43,6 +47,7 @@ class Verdict(Enum):
     ENDED = "ended in order by itself"
     BUSY = "systemd is starting or stopping it"
     RESTARTING = "systemd is restarting it after a crash"
+    ACTIVE = "systemd says that it runs"
     FAILED = "systemd says that it failed"
     UNKNOWN = "systemd can't tell"
     HALTING = "the host is shutting down"
@@ -165,7 +170,8 @@ def _starting(state: State, seen: Seen, rules: Rules, now: float) -> Step:
 
 def _running(state: State, seen: Seen, rules: Rules, now: float) -> Step:
     if not seen.alive:
-        return _ask(state, now), (Action(Verb.NOTE, "is not running any more"), _ASK)
+        why = f"it ended again {now - state.since:.0f} s after it had come back" if state.tries else ""
+        return _ask(replace(state, why=why), now), (Action(Verb.NOTE, "is not running any more"), _ASK)
     if not state.tries:
         return replace(state, due=math.inf), ()
     if now - state.since >= rules.stable_s:
@@ -192,10 +198,13 @@ def _gone(state: State, seen: Seen, rules: Rules, now: float) -> Step:
         return stopped, (Action(Verb.REMEMBER_STOPPED, text), Action(Verb.NOTE, text))
     if verdict is Verdict.RESTARTING and not state.counted and state.tries < rules.retry:
         state = replace(state, tries=state.tries + 1, counted=True)
+    if verdict is Verdict.ACTIVE and now - state.since < ACTIVE_S:
+        return replace(state, due=now + ACTIVE_LOOK_S), ()
     waits = verdict is Verdict.BUSY or (verdict is Verdict.RESTARTING and state.counted)
     if waits and now - state.since < BUSY_S:
-        return replace(state, due=now + BUSY_LOOK_S, why=verdict.value), ()
-    return _fail(replace(state, why=state.why or verdict.value), rules, now)
+        return replace(state, due=now + BUSY_LOOK_S), ()
+    told = "" if verdict is Verdict.UNKNOWN else verdict.value
+    return _fail(replace(state, why=state.why or told), rules, now)
 
 
 def _fail(state: State, rules: Rules, now: float) -> Step:

@@ -19,6 +19,7 @@ SHOWN = (
     "ActiveExitTimestampMonotonic",
     "ExecMainStartTimestampMonotonic",
     "ExecMainExitTimestampMonotonic",
+    "RuntimeMaxUSec",
 )
 
 
@@ -54,19 +55,19 @@ def judge(shown: Mapping[str, str]) -> Verdict:
     if active in ("activating", "deactivating", "reloading", "refreshing") or _number(shown, "Job"):
         return Verdict.BUSY
     if active == "failed":
-        # Many a daemon ends with an error, or by the signal, when it is told to stop.
-        stopped = result in ("exit-code", "signal") and _was_told_to_stop(shown)
-        return Verdict.STOPPED if stopped else Verdict.FAILED
+        # Many a daemon ends with an error, by the signal, or not until it is killed, when it is told to stop.
+        told = result in ("exit-code", "signal") or (result == "timeout" and shown.get("RuntimeMaxUSec") == "infinity")
+        return Verdict.STOPPED if told and _was_told_to_stop(shown) else Verdict.FAILED
     if active == "inactive" and result == "success":
         return Verdict.STOPPED if _was_told_to_stop(shown) else Verdict.ENDED
-    return Verdict.UNKNOWN
+    return Verdict.ACTIVE if active == "active" else Verdict.UNKNOWN
 
 
 def _was_told_to_stop(shown: Mapping[str, str]) -> bool:
     """Whether the service had left "active" before its main process ended: somebody stopped it.
 
     With a process that ends by itself it is the other way round. A later main process, which never made the service active,
-    says nothing.
+    says nothing; nor does a service that nothing refers to, which systemd forgets as soon as it has stopped.
     """
     began = _number(shown, "ExecMainStartTimestampMonotonic")
     left = _number(shown, "ActiveExitTimestampMonotonic")
