@@ -88,7 +88,7 @@ class Screen:
         self._last, self._next_s = "", 0.0
 
     @staticmethod
-    def _line(seconds: float, text: str, most: int = 1000) -> str:
+    def _line(seconds: float, text: str, most: int = WIDE) -> str:
         line = f"{INDENT * 2}{seconds:4.1f} s  {text}"
         return line if len(line) <= most else f"{line[: most - 3]}..."
 
