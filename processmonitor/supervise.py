@@ -253,7 +253,7 @@ def _await(state: State, within_s: float, now: float) -> Step:
         return replace(state, looks=state.looks + 1, due=due), ()
     text = f"not there {within_s:g} s after it was {'started' if state.phase == STARTING else 'restarted'}"
     failed = replace(state, why=state.why or text)
-    return _ask(failed, now), (Action(Verb.WARN, failed.why), _ASK)
+    return _ask(failed, now), (Action(Verb.WARN, text), _ASK)
 
 
 def _ask(state: State, now: float) -> State:
@@ -268,7 +268,7 @@ def _down(state: State, seen: Seen, rules: Rules, now: float) -> Step:
     settled_at = state.since + min(LONGEST_SETTLE_S, SETTLE_S * 2**state.flaps)
     if now < settled_at:
         return replace(state, due=settled_at), ()
-    text = f"runs again, for {now - state.since:.0f} s by now"
+    text = f"it has run for {now - state.since:.0f} s by now"
     return State(RUNNING, state.since, flaps=state.flaps, up_at=now), (Action(Verb.REPORT_UP, text),)
 
 

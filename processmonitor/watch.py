@@ -210,7 +210,7 @@ class Watch:
             )
             self._outages.down(name, entry.on_failure, self._clock.now(), text)
         elif verb is Verb.REPORT_UP:
-            log.warning("%s: %s; it is reported, and watched as before", name, text)
+            log.warning("%s: runs again; %s; it is reported, and watched as before", name, text)
             self._outages.up(name, self._clock.now(), text)
         elif verb is Verb.REMEMBER_STOPPED:
             self._outages.stopped(name, self._unit(name), self._clock.now())
