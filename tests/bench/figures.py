@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -49,6 +50,11 @@ def shown(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+
+
+def nearly_all(values: Sequence[float], percent: int = 95) -> float:
+    """The value that so many percent of them don't exceed."""
+    return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
 
 
 HEAD = ("figure", "measured", "", "limit", "", "beside")

@@ -45,6 +45,10 @@ HOSTS = ("compute1", "compute2", "compute3")
 FAILED, OBSERVER, SPARE = HOSTS
 
 
+class Skipped(Exception):
+    """What is to be measured is not installed here; the text says what."""
+
+
 @dataclass(frozen=True, slots=True)
 class House:
     """One controller, its cloud and its database."""
@@ -103,12 +107,23 @@ class Stage:
         return self.mariadb.settings(read_timeout_s=30, innodb_lock_wait_timeout=10)
 
     @contextlib.contextmanager
-    def house(self, kind: str = "mysql", *, builds: int = 10, **options: str | float) -> Iterator[House]:
-        """A controller with its usual settings, ready, signed in to a cloud of three hosts, with one spare."""
+    def house(
+        self, kind: str = "mysql", *, builds: int = 10, power_s: float = 1.0, **options: str | float
+    ) -> Iterator[House]:
+        """A controller with its usual settings, ready, signed in to a cloud of three hosts, with one spare.
+
+        builds: evacuations at a time on the spare; power_s: what a stop and a start of an instance take.
+        """
         folder, db = self.folder(), self.fresh_db(kind)
         with (
             CloudProcess(
-                folder, hosts=",".join(HOSTS), latency_ms=LATENCY_MS, evacuate_s=EVACUATE_S, builds=builds
+                folder,
+                hosts=",".join(HOSTS),
+                latency_ms=LATENCY_MS,
+                evacuate_s=EVACUATE_S,
+                builds=builds,
+                stop_s=power_s,
+                start_s=power_s,
             ) as cloud,
             ControllerProcess(folder, db, cloud.remote.auth_url, **{**AS_INSTALLED, **options}) as controller,  # type: ignore[arg-type]
         ):

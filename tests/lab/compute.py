@@ -25,6 +25,13 @@ SHUTOFF = 5
 ASLEEP = bytes.fromhex("faf4ebfd").ljust(510, b"\0") + b"\x55\xaa"
 
 
+def asleep_xml(libvirtd: PrivateLibvirtd, name: str, **options: Any) -> str:
+    """The definition of a guest that does nothing (options: those of domain_xml)."""
+    xml = libvirtd.domain_xml(name, serial=False, **options)
+    libvirtd.image(f"{name}.boot", ASLEEP)
+    return xml
+
+
 class NovaCompute:
     """One host's nova-compute, as far as power goes. Only starts guests: nothing here would stop a healthy one.
 
@@ -44,6 +51,7 @@ class NovaCompute:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="nova-compute", daemon=True)
         self.problem = ""
+        libvirt.registerErrorHandler(lambda *_: None, None)  # it would print every error, beside raising it
 
     def __enter__(self) -> NovaCompute:
         self._thread.start()
@@ -58,9 +66,7 @@ class NovaCompute:
         """A new instance of this cloud on this host, running in QEMU; its uuid. Only one that is awake takes orders."""
         (uuid,) = self.cloud.boot(self.host, name=name)
         with self._lock:
-            xml = self.libvirtd.domain_xml(name, uuid=uuid, serial=awake)
-            if not awake:
-                self.libvirtd.image(f"{name}.boot", ASLEEP)
+            xml = self.libvirtd.domain_xml(name, uuid=uuid) if awake else asleep_xml(self.libvirtd, name, uuid=uuid)
             with self.connection() as connection:
                 connection.defineXML(xml).create()
             self.names[uuid] = name
@@ -105,6 +111,13 @@ class NovaCompute:
         with self._lock, self.domain(uuid) as domain:
             domain.create()
             self._running.add(uuid)
+
+    def destroy(self, uuid: str) -> None:
+        """End a guest, if it is there and runs; Nova does not hear of it."""
+        with self.connection() as connection:
+            for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+                if domain.UUIDString() == uuid:
+                    domain.destroy()
 
     def move(self, uuid: str, to: PrivateLibvirtd) -> None:
         """Migrate a running guest, live and peer to peer, as Nova does it. Raises libvirtError."""

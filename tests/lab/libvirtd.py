@@ -45,7 +45,7 @@ BOOT_DISK = 1 << 20  # SeaBIOS boots from no disk below one cylinder
 def why_not() -> str:
     """Why no libvirtd with guests can be started here; empty when it can."""
     wanted = ("libvirtd", "qemu-system-x86_64", "setpriv")
-    missing = [name for name in wanted if not shutil.which(name, path=SYSTEM_PATH)]
+    missing = [name for name in wanted if not _program(name)]
     try:
         import libvirt  # noqa: F401
     except ImportError:
@@ -108,9 +108,14 @@ class PrivateLibvirtd:
         self.pid = 0
         reaper = self._reaper or self._start_reaper()
         assert reaper.stdin
-        order = {"argv": [*_as_nobody(), "libvirtd"], "environ": self._environ(), "output": str(self.folder / "output")}
+        order = {
+            "argv": [*_as_nobody(), _program("libvirtd")],
+            "environ": self._environ(),
+            "output": str(self.folder / "output"),
+        }
         reaper.stdin.write(json.dumps(order) + "\n")
-        until(lambda: bool(self.pid), START_WITHIN_S, lambda: "libvirtd is not started")
+        until(lambda: bool(self.pid or reaper.poll() is not None), START_WITHIN_S, lambda: "libvirtd is not started")
+        assert self.pid, "the reaper ended; what it said is on stderr"
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End libvirtd, by default as a crash does, and wait until it is gone."""
@@ -260,4 +265,9 @@ class Serial:
 def _as_nobody() -> Sequence[str]:
     if os.geteuid() != 0:
         return ()
-    return ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    return (_program("setpriv"), f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+
+
+def _program(name: str) -> str:
+    """Its path; /usr/sbin is not on the path of ordinary users. Empty when it is not installed."""
+    return shutil.which(name, path=SYSTEM_PATH) or ""

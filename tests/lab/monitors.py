@@ -87,7 +87,7 @@ class MonitorProcess(Program):
     def waiting(self) -> list[dict[str, Any]]:
         """The reports in its spool."""
         found = []
-        for path in sorted((self.state / "spool").glob("*.json")):
+        for path in sorted((self.state / "spool").glob("[0-9]*.json")):
             try:
                 found.append(json.loads(path.read_text()))
             except FileNotFoundError:  # delivered meanwhile
@@ -100,14 +100,17 @@ class MonitorProcess(Program):
 
     def make_older(self, seconds: float) -> None:
         """Let everything in its spool have come so much earlier. Only while it is not running."""
-        for path in sorted((self.state / "spool").glob("*.json")):
+        for path in sorted((self.state / "spool").glob("[0-9]*.json")):
             stamp, rest = path.name.split("-", 1)
             path.rename(path.with_name(f"{int(stamp) - int(seconds * 1e9):020d}-{rest}"))
 
+    def read_state(self) -> dict[str, Any]:
+        """Its state file."""
+        return dict(json.loads((self.state / "state.json").read_text()))
+
     def edit_state(self, **changes: Any) -> None:
         """Change its state file. Only while it is not running."""
-        path = self.state / "state.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        (self.state / "state.json").write_text(json.dumps({**self.read_state(), **changes}))
 
     def forget(self) -> None:
         """Remove everything it knows, as on a new node."""
