@@ -33,7 +33,8 @@ _WORDS = {
     7: "from snapshot",
     8: "daemon",
 }
-_DIED = ("crashed", "daemon")
+# "unknown" in QEMU's log: libvirtd, starting, didn't get to the point of asking QEMU how it is, and gave the guest up.
+_DIED = ("crashed", "daemon", "unknown")
 _LOST = (*_DIED, "failed")
 
 LATE_S = 1.0

@@ -1,8 +1,8 @@
 """Keeps a connection to libvirt, whatever becomes of libvirtd, and puts what libvirt says into the inbox. Port; no decisions.
 
 Two threads: run_events() is libvirt's event loop, run() connects, looks and connects again. Callbacks of libvirt run in the
-first one and only enqueue. Every call that may block is made by the second one, also for others: before libvirt 10.4 a
-process whose threads share a connection can die of SIGSEGV in virNetClientIOEventLoop, when libvirtd hangs (CVE-2024-4418).
+first one and only enqueue. Every call that may block is made by the second one, also for others: with libvirt 9.0 a process
+whose threads share a connection was seen to die of SIGSEGV in libvirt's client when libvirtd hung.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class LibvirtLink:
         self._seq = 0
         self._ours: dict[str, bool] = {}
         self._session: Session | None = None
+        self._tried = threading.Event()
         self._lost_why = ""
         self._problem = f"not connected to {uri} yet"
         self._lost_at: float | None = clock.now()
@@ -95,8 +96,10 @@ class LibvirtLink:
     def look(self, uuid: str) -> DomainView | None:
         """What libvirt says of a domain now; None: libvirt can't be asked, or has no such domain.
 
-        May be called by any thread; blocks no longer than it takes to find libvirtd hung.
+        May be called by any thread; blocks no longer than it takes to find libvirtd hung. Before the first connection it
+        waits for that, or for the first reason why there is none.
         """
+        self._tried.wait(self._answer_within_s)
         question = _Question(uuid)
         if self._session is not None:
             self._questions.append(question)
@@ -141,6 +144,7 @@ class LibvirtLink:
             session.begin(*self._keepalive)
             first = self._look_at_all(session)
             self._session = session
+            self._tried.set()
             self._tell_connected()
             self._inbox.put(first)
             self._follow(session, stopping)
@@ -202,6 +206,7 @@ class LibvirtLink:
         if stopping.is_set() or why == self._lost_why:
             return
         self._lost_why = why
+        self._tried.set()
         now = self._clock.now()
         if self._lost_at is None:
             self._lost_at = now

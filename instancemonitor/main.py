@@ -141,7 +141,9 @@ def _serve(arguments: argparse.Namespace, loaded: Loaded) -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("libvirt", "libvirtmod"):
             raise
-        raise ConfigError(["Python's libvirt module is missing; on Debian and Ubuntu: apt-get install python3-libvirt"]) from None
+        raise ConfigError(
+            ["Python's libvirt module is missing; on Debian and Ubuntu: apt-get install python3-libvirt"]
+        ) from None
     return monitor.run(daemon.Systemd())
 
 

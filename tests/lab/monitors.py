@@ -105,8 +105,11 @@ class MonitorProcess(Program):
             path.rename(path.with_name(f"{int(stamp) - int(seconds * 1e9):020d}-{rest}"))
 
     def read_state(self) -> dict[str, Any]:
-        """Its state file."""
-        return dict(json.loads((self.state / "state.json").read_text()))
+        """Its state file; empty before it has written one."""
+        try:
+            return dict(json.loads((self.state / "state.json").read_text()))
+        except FileNotFoundError:
+            return {}
 
     def edit_state(self, **changes: Any) -> None:
         """Change its state file. Only while it is not running."""
