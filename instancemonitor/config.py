@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from instancemonitor.model import DEFAULT_KINDS, KINDS
@@ -108,6 +108,11 @@ class Settings:
     def monitor(self) -> Monitor:
         """What every monitor has."""
         return self.callback
+
+    def with_monitor(self, monitor: Monitor) -> Settings:
+        """The same settings with another main section."""
+        assert isinstance(monitor, Callback)
+        return replace(self, callback=monitor)
 
     @property
     def state_dir(self) -> str:

@@ -42,7 +42,7 @@ EPILOG = """examples:
   masakari-instancemonitor --debug qemu+tcp://192.0.2.10/system
   masakari-instancemonitor --daemon --pidfile /run/masakari/instancemonitor.pid      (for init scripts)
 
-""" + SIGNALS.format(fixed=" (a changed connection_uri or state_dir needs a restart)")
+""" + SIGNALS.format(fixed=" (a changed connection_uri, log_dir, state_dir or spool limit needs a restart)")
 
 
 class InstanceMonitor:
@@ -105,7 +105,7 @@ class InstanceMonitor:
             self.threads,
             systemd,
             reload=self.reload,
-            healthy=lambda: self.link.lively(self.clock.monotonic()) and not self.pulse.late(),
+            healthy=lambda: self.link.lively(self.clock.monotonic()) and self.pulse.well(),
             clock=self.clock,
             status=self.status,
             stop_within_s=STOP_WITHIN_S,
@@ -114,14 +114,13 @@ class InstanceMonitor:
     def reload(self) -> None:
         """SIGHUP: read everything again and swap it, or raise ConfigError and change nothing."""
         loaded = _load(self.arguments)
-        settings: config.Settings = loaded.settings
-        old = self.settings
-        if settings.libvirt.connection_uri != old.libvirt.connection_uri or settings.state_dir != old.state_dir:
-            log.warning("connection_uri or state_dir changed: that needs a restart, the old value stays in use")
-            callback = replace(settings.callback, state_dir=old.state_dir)
-            settings = replace(settings, callback=callback)
-        program.open_log(loaded, self.arguments.debug or settings.debug)
-        self.settings = self.reporting.settings = settings
+        new: config.Settings = loaded.settings
+        libvirt = {name: getattr(self.settings.libvirt, name) for name in ("connection_uri", "log_dir")}
+        for name, value in libvirt.items():
+            if getattr(new.libvirt, name) != value:
+                log.warning("%s changed: that needs a restart, %s stays in use", name, value)
+        new = replace(new, libvirt=replace(new.libvirt, **libvirt))
+        self.settings = self.reporting.reload(new, lambda: program.open_log(loaded, self.arguments.debug))
         for warning in loaded.warnings:
             log.warning("%s", warning)
         log.info("settings reloaded from %s", self.arguments.config)
@@ -131,7 +130,7 @@ def _load(arguments: argparse.Namespace) -> Loaded:
     settings, warnings = config.load(arguments.config)
     callback = settings.callback
     level = "debug" if settings.debug else callback.log_level
-    return Loaded(settings, warnings, [settings.identity.secret], level, callback.log_file)
+    return Loaded(settings, warnings, [settings.identity.secret], level, callback.log_file, settings.state_dir)
 
 
 def _serve(arguments: argparse.Namespace, loaded: Loaded) -> int:

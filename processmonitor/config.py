@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from masakari.common.config import (
@@ -127,6 +127,11 @@ class Settings:
     def monitor(self) -> Monitor:
         """What every monitor has."""
         return self.process
+
+    def with_monitor(self, monitor: Monitor) -> Settings:
+        """The same settings with another main section."""
+        assert isinstance(monitor, Process)
+        return replace(self, process=monitor)
 
     @property
     def state_dir(self) -> str:

@@ -308,7 +308,7 @@ class Reading:
         try:
             values[name] = about.kind.parse(entry.value)
         except ValueError:
-            shown = "" if about.secret else f", not {entry.value!r}"
+            shown = "" if about.secret else f", not {_without_password(entry.value)!r}"
             hint = " (a comment needs a line of its own)" if commented else ""
             self.problem(section, name, f"must be {about.kind.describe()}{shown}{hint}")
             return
@@ -329,6 +329,11 @@ class Reading:
         others = [f"[{other}]" for other, there in self.kinds.items() if name in {f.name for f, _ in there.options()}]
         hint = f"; it belongs to {' or '.join(others)}" if others else _nearest(name, known)
         self.problem(section, name, f"unknown option{hint}")
+
+
+def _without_password(value: str) -> str:
+    """A URL may have a user and a password in it, which is wrong, and still not for everybody's eyes."""
+    return re.sub(r"//[^/\s]*@", "//***@", value)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

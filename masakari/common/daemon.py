@@ -159,10 +159,19 @@ class Pulse:
         self._clock = clock
         self._late_after_s = late_after_s
         self._beats: dict[str, float] = {}
+        self._told: list[str] = []
 
     def beat(self, name: str) -> None:
         """The thread of this name has got round once more."""
         self._beats[name] = self._clock.monotonic()
+
+    def well(self) -> bool:
+        """Whether all of them turn; those that don't are named in the log, once."""
+        late = self.late()
+        if late != self._told:
+            self._told = late
+            log.error("threads that hang: %s", ", ".join(late) or "none any more")
+        return not late
 
     def late(self) -> list[str]:
         """The threads that have not beaten for too long."""
@@ -236,8 +245,10 @@ def only_one(folder: str) -> int:
         pid = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
         raise ConfigError([f"already running with pid {pid} (it holds {path}); stop that one first"]) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
+    # The lock is what counts; the pid in it is for people, and a full disk no reason not to start.
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
 
 from masakari.common import node
 from masakari.common.clock import Clock
 from masakari.common.daemon import Threads
+from masakari.common.errors import ConfigError
 from masakari.common.monitor_config import Identity, Monitor
 from masakari.common.post import post
-from masakari.common.report import Origin
+from masakari.common.report import Origin, put_right
 from masakari.common.sender import Delivery, Sender
 from masakari.common.spool import Spool
 
@@ -20,6 +22,10 @@ log = logging.getLogger(__name__)
 
 MIB = 1 << 20
 Body = Mapping[str, Any]
+S = TypeVar("S", bound="MonitorSettings")
+
+APPLIED_AT_START = ("state_dir", "spool_max_mb", "spool_max_age_h")
+"""Options of the main section that a running monitor does not change."""
 
 
 class MonitorSettings(Protocol):
@@ -40,6 +46,9 @@ class MonitorSettings(Protocol):
     @property
     def state_dir(self) -> str: ...
 
+    def with_monitor(self, monitor: Any) -> Any:
+        """The same settings with another main section."""
+
 
 class Reporting:
     """The way of a monitor's reports. settings may be replaced at any time; the spool's folder and limits stay."""
@@ -56,8 +65,10 @@ class Reporting:
             max_bytes=int(limits.spool_max_mb * MIB),
             max_age_s=limits.spool_max_age_h * 3600,
         )
+        self._clock = clock
+        self._refresh = refresh
         self.sender = Sender(
-            self.spool, post, lambda: self.settings.delivery, self._key, clock, refresh or _as_it_is, _delivered
+            self.spool, post, lambda: self.settings.delivery, self._key, clock, self._up_to_date, _delivered
         )
 
     def origin(self) -> Origin:
@@ -70,13 +81,32 @@ class Reporting:
         self.spool.take_back()
         threads.start("sender", self.sender.run, threads.stopping, stop=self.sender.poke)
 
+    def reload(self, settings: S, open_log: Callable[[], object]) -> S:
+        """Go on with other settings, less what needs a restart, which is told. Returns those in use.
+
+        ConfigError, and nothing is changed, when the host has another name, under which nobody would take back what was reported
+        under this one; or when open_log, called before anything changes, raises it.
+        """
+        host, new_host = self.settings.identity.hostname, settings.identity.hostname
+        if host != new_host:
+            raise ConfigError([f"this host is {new_host} by its key or settings, and was {host}: that needs a restart"])
+        open_log()
+        applied = {name: getattr(self.settings.monitor, name) for name in APPLIED_AT_START}
+        for name, value in applied.items():
+            if getattr(settings.monitor, name) != value:
+                log.warning("%s changed: that needs a restart, %s stays in use", name, value)
+        self.settings = settings = settings.with_monitor(replace(settings.monitor, **applied))
+        self.sender.poke()
+        return settings
+
+    def _up_to_date(self, body: Body, waited_s: float) -> Body:
+        if waited_s < 0:
+            return put_right(body, self._clock.now())
+        return self._refresh(body, waited_s) if self._refresh else body
+
     def _key(self) -> tuple[str, str] | None:
         identity = self.settings.identity
         return (identity.key_id, identity.secret) if identity.key_id else None
-
-
-def _as_it_is(body: Body, waited_s: float) -> Body:
-    return body
 
 
 def _delivered(body: Body, answer: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Loaded:
     secrets: Sequence[str]
     log_level: str
     log_file: str
+    state_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,15 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
     """Be that daemon; the exit status. Problems with the settings are told one per line on standard error."""
     parser = make_parser(program)
     arguments = parser.parse_args(argv)
+    if arguments.daemon:  # which runs in another folder
+        arguments.config = os.path.abspath(arguments.config)
     if arguments.daemon and not arguments.pidfile:
         parser.error("--daemon needs --pidfile FILE")
     logging_at = ""
     try:
         loaded = program.load(arguments)
         if arguments.check_config:
-            return _say_checked(arguments.config, loaded.warnings)
+            return _say_checked(arguments.config, loaded)
         if arguments.daemon:
             if not loaded.log_file:
                 raise ConfigError([f"{arguments.config}: log_file is needed with --daemon, which has no terminal"])
@@ -100,11 +104,27 @@ def open_log(loaded: Loaded, debug: bool) -> None:
     setup(loaded.log_level, loaded.log_file, debug=debug, redactor=redactor)
 
 
-def _say_checked(config: str, warnings: Sequence[str]) -> int:
-    for warning in warnings:
+def _say_checked(config: str, loaded: Loaded) -> int:
+    for warning in loaded.warnings:
         print(f"warning: {warning}")
+    folders = {"log_file": os.path.dirname(loaded.log_file), "state_dir": loaded.state_dir}
+    problems = [f"{config}: {name}: {problem}" for name, path in folders.items() if (problem := _unusable(path))]
+    if problems:
+        raise ConfigError(problems)
     print(f"{config}: ok")
     return 0
+
+
+def _unusable(folder: str) -> str:
+    """Why files can't be made in a folder, or the folder itself by the daemon; empty when they can. By this user."""
+    if not folder:
+        return ""
+    there = folder
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK):
+        return ""
+    return f"{folder} can't be written: {there} is no folder, or not writable for this user"
 
 
 def _say_failed(name: str, problems: Sequence[str], log_file: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,12 @@ def process_report(
     body.update(process=process[:TEXT_LIMIT], state=state, on_failure=on_failure)
     body.update(utc_time=_exactly(at), reason=reason[:TEXT_LIMIT])
     return body
+
+
+def put_right(body: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """A report made while this host's clock was ahead, with the time of now: the controller refuses one from the future."""
+    fields = {**body, "time": time.strftime("%Y%m%d%H%M%S", time.localtime(now)), "utc_time": _exactly(now)}
+    return {**fields, "startTime": fields["time"]} if "startTime" in body else fields
 
 
 def _exactly(at: float) -> str:

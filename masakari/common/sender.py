@@ -1,8 +1,8 @@
 """Delivers what the spool holds to the controller: the oldest first, for as long as it takes.
 
-A 2xx in the controller's own words ends a report; that of anything else, as a proxy's page, doesn't. What is called malformed
-(400, 413, 422) is set aside. Anything else, and no answer at all, is tried again with growing pauses. Nothing is given up here,
-by count or by time; only the spool has limits. No report overtakes an older one about the same thing.
+A 2xx ends a report. What is called malformed (400, 413, 422) is set aside. Anything else, and no answer at all, is tried again
+with growing pauses. Nothing is given up here, by count or by time; only the spool has limits. No report overtakes an older one
+about the same thing.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Spool(Protocol):
         """When the oldest one came, Unix seconds."""
 
     def read(self, report_id: str) -> Entry | None:
-        """A report; None when it doesn't wait any more."""
+        """A report; None when it doesn't wait any more. OSError: not now."""
 
     def remove(self, report_id: str) -> None:
         """It is delivered."""
@@ -111,8 +111,8 @@ class Sender:
     """Sends the reports of one spool; run() by a thread of its own.
 
     settings: as they are at the moment. key: key id and secret, None: reports are not signed. refresh: brings the body of a
-    report that waited longer than a minute up to date (body, seconds waited). on_answer: told what the controller
-    answered to a report that was delivered (body, answer).
+    report that waited longer than a minute up to date (body, seconds waited; negative when the clock was set back since).
+    on_answer: told what the controller answered to a report that was delivered (body, answer).
     """
 
     def __init__(
@@ -176,9 +176,14 @@ class Sender:
         wait_s = not_before - self._clock.monotonic()
         if wait_s > 0:
             return wait_s
-        entry = self._spool.read(report_id) if report_id else None
+        if report_id is None:
+            return IDLE_S
+        try:
+            entry = self._spool.read(report_id)
+        except OSError as error:
+            return self._unreadable(error)
         if entry is None:
-            return 0.0 if report_id else IDLE_S
+            return 0.0
         answer = self._ask_all(entry)
         if answer is not None and 200 <= answer.status < 300:
             self._delivered(entry, _content(answer, self._url))
@@ -203,8 +208,21 @@ class Sender:
             left_out.add(report_id)
         return report_id or next(iter(self._behind))
 
+    def _unreadable(self, error: OSError) -> float:
+        """The disk does not give a report back: it is tried again, like one that is not taken."""
+        why = f"a report can't be read from the disk: {error}"
+        if why != self._why:
+            log.error("%s; tried again", why)
+        self._why = why
+        wait_s = self._settings().interval_s
+        self._not_before = self._clock.monotonic() + wait_s
+        return wait_s
+
     def _about(self, report_id: str) -> tuple[object, ...]:
-        entry = self._spool.read(report_id)
+        try:
+            entry = self._spool.read(report_id)
+        except OSError:
+            entry = None
         if entry is None:
             return (report_id,)
         return tuple(entry.body.get(name) for name in ("type", "hostname", "uuid", "process"))
@@ -231,7 +249,7 @@ class Sender:
 
     def _body(self, entry: Entry) -> bytes:
         waited_s = self._clock.now() - entry.put_at
-        body = self._refresh(entry.body, waited_s) if waited_s > REFRESH_AFTER_S else entry.body
+        body = self._refresh(entry.body, waited_s) if abs(waited_s) > REFRESH_AFTER_S else entry.body
         return json.dumps(body).encode()
 
     def _signed(self, body: bytes) -> dict[str, str]:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 ALARM_SHARE = 0.8
 GRACE_S = 3600.0
+BLOCK = 4096
 _NAME = re.compile(r"([0-9]{20})-([A-Za-z0-9._-]{1,100})\.json")
 
 
@@ -49,23 +50,25 @@ class Spool:
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
         self._lock = threading.Lock()
+        self._putting = threading.Lock()  # the order of the ids is that of the files
         os.makedirs(self._aside, mode=0o700, exist_ok=True)
         self._stamps = self._found(folder)
-        self._bytes = sum(self._size(folder, report_id, stamp) for report_id, stamp in self._stamps.items())
+        self._bytes = sum(_size(self._path(folder, *found)) for found in self._stamps.items())
         set_aside = self._found(self._aside)
         self._aside_count = len(set_aside)
-        self._aside_bytes = sum(self._size(self._aside, *found) for found in set_aside.items())
+        self._aside_bytes = sum(_size(self._path(self._aside, *found)) for found in set_aside.items())
         self._newest = max(self._stamps.values(), default=0)
         self._alarmed_at: float | None = None
 
     def put(self, body: Mapping[str, Any]) -> None:
         """Keep a report; it is on the disk on return. An id that waits already changes nothing. OSError: it was not kept."""
         report_id, data = _as_name(str(body["id"])), json.dumps(body).encode()
-        with self._lock:
-            if report_id in self._stamps:
-                return
-            # Later than all others, also when the clock was set back.
-            stamp = max(int(self._clock.now() * 1e9), self._newest + 1)
+        with self._putting:
+            with self._lock:
+                if report_id in self._stamps:
+                    return
+                # Later than all others, also when the clock was set back.
+                stamp = self._newest = max(int(self._clock.now() * 1e9), self._newest + 1)
             path = self._path(self._folder, report_id, stamp)
             try:
                 durable.write(path, data)
@@ -73,9 +76,9 @@ class Spool:
                 with suppress(OSError):
                     os.unlink(path)
                 raise
-            self._newest = stamp
-            self._stamps[report_id] = stamp
-            self._bytes += len(data)
+            with self._lock:
+                self._stamps[report_id] = stamp
+                self._bytes += _on_disk(len(data))
 
     def oldest(self, but: Container[str] = ()) -> str | None:
         """The oldest report that waits, leaving these out; None: there is no other."""
@@ -96,7 +99,7 @@ class Spool:
             return next((stamp / 1e9 for stamp in self._stamps.values()), None)
 
     def read(self, report_id: str) -> Entry | None:
-        """A report; None when it doesn't wait any more, or can't be read, in which case it is set aside."""
+        """A report; None when it doesn't wait any more, or is none, in which case it is set aside. OSError: not now."""
         stamp = self._stamps.get(report_id)
         if stamp is None:
             return None
@@ -105,19 +108,15 @@ class Spool:
                 body = json.loads(file.read())
             if not isinstance(body, dict):
                 raise ValueError("not a JSON object")
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, ValueError) as error:
             self.set_aside(report_id, f"its file can't be read: {error}")
             return None
         return Entry(report_id, body, stamp / 1e9)
 
     def remove(self, report_id: str) -> None:
         """It is delivered. If the disk refuses, it is only forgotten here, and sent once more after a restart."""
-        with self._lock:
-            stamp = self._stamps.pop(report_id, None)
-            if stamp is None:
-                return
-            path = self._path(self._folder, report_id, stamp)
-            self._bytes -= self._size(self._folder, report_id, stamp)
+        path = self._forget(report_id)
+        if path:
             try:
                 durable.remove(path)
             except OSError as error:
@@ -125,67 +124,93 @@ class Spool:
 
     def set_aside(self, report_id: str, why: str) -> None:
         """Sending it again is no use; it is kept in the folder "aside", and tried again after the next start."""
+        path = self._forget(report_id)
+        if not path:
+            return
+        aside = os.path.join(self._aside, os.path.basename(path))
+        log.error("report %s is set aside: %s. It is %s, and tried again after a restart", report_id, why, aside)
+        try:
+            durable.move(path, aside)
+        except OSError as error:
+            log.error("%s can't be moved: %s; it stays, and is tried again after a restart", path, error)
         with self._lock:
-            stamp = self._stamps.pop(report_id, None)
-            if stamp is None:
-                return
-            path, aside = (self._path(folder, report_id, stamp) for folder in (self._folder, self._aside))
-            size = self._size(self._folder, report_id, stamp)
+            self._aside_bytes += _size(aside)
+            self._aside_count += 1
+
+    def _forget(self, report_id: str) -> str:
+        """Where it is on the disk; empty when it doesn't wait. The disk, which may hang, is not touched under the lock."""
+        stamp = self._stamps.get(report_id)
+        if stamp is None:
+            return ""
+        path = self._path(self._folder, report_id, stamp)
+        size = _size(path)
+        with self._lock:
+            if self._stamps.pop(report_id, None) is None:
+                return ""
             self._bytes -= size
-            log.error("report %s is set aside: %s. It is %s, and tried again after a restart", report_id, why, aside)
-            try:
-                durable.move(path, aside)
-                self._aside_bytes += size
-                self._aside_count += 1
-            except OSError as error:
-                log.error("%s can't be moved: %s; it stays, and is tried again after a restart", path, error)
+        return path
 
     def aside(self) -> int:
         """How many were set aside, and wait for a restart."""
         return self._aside_count
 
     def take_back(self) -> list[str]:
-        """At start: let everything that was set aside wait again. Their ids; each is told in the log. Raises OSError."""
-        back = self._found(self._aside)
-        with self._lock:
-            for report_id, stamp in back.items():
-                log.warning("report %s, which was set aside, is tried again", report_id)
-                durable.move(self._path(self._aside, report_id, stamp), self._path(self._folder, report_id, stamp))
+        """At start: let everything that was set aside wait again. Their ids; each is told in the log."""
+        back = []
+        for report_id, stamp in self._found(self._aside).items():
+            path = self._path(self._folder, report_id, stamp)
+            try:
+                durable.move(self._path(self._aside, report_id, stamp), path)
+            except OSError as error:
+                log.error("report %s, which was set aside, can't be tried again: %s", report_id, error)
+                continue
+            log.warning("report %s, which was set aside, is tried again", report_id)
+            with self._lock:
                 self._stamps[report_id] = stamp
-                self._bytes += self._size(self._folder, report_id, stamp)
-            self._aside_bytes = self._aside_count = 0
+                self._bytes += _size(path)
+                self._aside_bytes -= _size(path)
+                self._aside_count -= 1
+            back.append(report_id)
+        with self._lock:
             self._stamps = dict(sorted(self._stamps.items(), key=lambda item: item[1]))
-            self._newest = max([self._newest, *back.values()])
-        return list(back)
+            self._newest = max([self._newest, *self._stamps.values()])
+        return back
 
     def trim(self) -> list[str]:
         """Drop what is over the limits, the oldest first, each told as an error; before it comes to that, raise an alarm."""
         self._alarm()
         dropped = self._trim_aside() if self._bytes + self._aside_bytes > self._max_bytes else []
         while (report_id := self._over_limit()) is not None:
-            entry = self.read(report_id)
-            about = _about(entry.body) if entry else "unreadable"
-            came = utc(entry.put_at) if entry else "?"
-            log.error(
-                "report %s (%s) of %s is DROPPED undelivered: the spool's limit is reached", report_id, about, came
-            )
+            log.error("report %s is DROPPED undelivered: the spool's limit is reached", self._describe(report_id))
             self.remove(report_id)
             dropped.append(report_id)
         return dropped
 
+    def _describe(self, report_id: str) -> str:
+        try:
+            entry = self.read(report_id)
+        except OSError:
+            entry = None
+        return f"{report_id} ({_about(entry.body)}) of {utc(entry.put_at)}" if entry else f"{report_id} (unreadable)"
+
     def _trim_aside(self) -> list[str]:
         """What was refused goes before what may still be delivered."""
         dropped = []
-        with self._lock:
-            for report_id, stamp in self._found(self._aside).items():
-                if self._bytes + self._aside_bytes <= self._max_bytes:
-                    break
-                size = self._size(self._aside, report_id, stamp)
-                log.error("report %s, which was set aside, is DROPPED: the spool's limit is reached", report_id)
-                durable.remove(self._path(self._aside, report_id, stamp))
+        for report_id, stamp in self._found(self._aside).items():
+            if self._bytes + self._aside_bytes <= self._max_bytes:
+                break
+            path = self._path(self._aside, report_id, stamp)
+            size = _size(path)
+            try:
+                durable.remove(path)
+            except OSError as error:
+                log.error("%s can't be removed: %s", path, error)
+                break
+            log.error("report %s, which was set aside, is DROPPED: the spool's limit is reached", report_id)
+            with self._lock:
                 self._aside_bytes -= size
                 self._aside_count -= 1
-                dropped.append(report_id)
+            dropped.append(report_id)
         return dropped
 
     def _over_limit(self) -> str | None:
@@ -233,11 +258,17 @@ class Spool:
     def _path(self, folder: str, report_id: str, stamp: int) -> str:
         return os.path.join(folder, f"{stamp:020d}-{report_id}.json")
 
-    def _size(self, folder: str, report_id: str, stamp: int) -> int:
-        try:
-            return os.stat(self._path(folder, report_id, stamp)).st_size
-        except OSError:
-            return 0
+
+def _size(path: str) -> int:
+    try:
+        return _on_disk(os.stat(path).st_size)
+    except OSError:
+        return 0
+
+
+def _on_disk(length: int) -> int:
+    """What a file takes on a disk, which has no smaller pieces."""
+    return -(-length // BLOCK) * BLOCK
 
 
 def _as_name(report_id: str) -> str:

@@ -396,7 +396,7 @@ class StandingClock(Clock):
         return self.at
 
 
-def test_a_thread_that_hangs_is_late_until_it_turns_again() -> None:
+def test_a_thread_that_hangs_is_late_until_it_turns_again(caplog: pytest.LogCaptureFixture) -> None:
     clock = StandingClock()
     pulse = Pulse(clock, late_after_s=10)
     pulse.beat("watch")
@@ -404,9 +404,11 @@ def test_a_thread_that_hangs_is_late_until_it_turns_again() -> None:
     clock.at += 9
     pulse.beat("sender")
     clock.at += 2
+    assert not pulse.well() and not pulse.well()
     assert pulse.late() == ["watch"]
+    assert caplog.text.count("threads that hang: watch") == 1
     pulse.beat("watch")
-    assert pulse.late() == []
+    assert pulse.well()
 
 
 def test_systemctl_status_shows_what_the_daemon_does_now(manager: Manager) -> None:

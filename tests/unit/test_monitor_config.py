@@ -207,3 +207,11 @@ def test_the_sample_is_made_of_the_settings_and_loads_once_filled_in(monitor: An
     assert any("placeholder" in problem for problem in problems(monitor.load, write(sample)))
     settings, _ = monitor.load(write(sample.replace("<", "").replace(">", "")))
     assert settings.delivery.urls == ("http://controller:15868",)
+
+
+def test_a_password_in_a_url_is_not_repeated(write: Callable[..., str]) -> None:
+    (problem,) = problems(
+        instancemonitor.config.load, write("[callback]\nurl = http://admin:hunter2@controller:15868\n")
+    )
+    assert "without user and password" in problem and "controller:15868" in problem
+    assert "hunter2" not in problem and "admin" not in problem

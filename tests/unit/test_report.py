@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from masakari.common.errors import BadNotification
 from masakari.common.notification import parse
-from masakari.common.report import Origin, instance_report, new_id, process_report
+from masakari.common.report import Origin, instance_report, new_id, process_report, put_right
 from masakari.failures import classify
 
 NOW = 1_790_000_000.5
@@ -36,3 +39,14 @@ def test_a_process_report_is_read_as_the_failure_of_that_process() -> None:
 
 def test_every_report_has_an_id_of_its_own() -> None:
     assert len({new_id() for _ in range(1000)}) == 1000
+
+
+def test_a_report_from_the_future_is_accepted_once_put_right() -> None:
+    ahead = NOW + 72 * 3600
+    for body in (
+        instance_report(ORIGIN, new_id(), UUID, ("0", "5", "5"), ahead, ahead, ""),
+        process_report(ORIGIN, new_id(), "libvirtd", "down", "disable", ahead, ""),
+    ):
+        with pytest.raises(BadNotification, match="ahead"):
+            parse(json.dumps(body).encode(), NOW)
+        assert parse(json.dumps(put_right(body, NOW)).encode(), NOW).utc_time == NOW

@@ -334,3 +334,31 @@ def test_a_day_without_a_controller(stage: Stage) -> None:
     stage.run(60)
     assert stage.controllers.delivered == [f"id-{number}" for number in range(2000)]
     assert stage.spool.waiting() == 0
+
+
+def test_a_disk_that_gives_a_report_back_later_delays_it_only(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    real = stage.spool.read
+    broken = True
+
+    def read(report_id: str) -> Any:
+        if broken:
+            raise OSError(24, "Too many open files")
+        return real(report_id)
+
+    stage.spool.read = read  # type: ignore[method-assign]
+    stage.put("a", "b")
+    stage.run(60)
+    assert stage.controllers.asked == []
+    assert caplog.text.count("can't be read from the disk") == 1
+    assert "can't be read from the disk" in stage.sender.status()
+    broken = False
+    stage.run(11)
+    assert stage.controllers.delivered == ["a", "b"]
+
+
+def test_a_report_from_the_future_is_brought_back(stage: Stage) -> None:
+    """The clock of the node was ahead, and has been put right."""
+    stage.put("a")
+    stage.time.at -= 48 * 3600
+    stage.run(1)
+    assert stage.controllers.bodies[0]["waited_s"] < -47 * 3600

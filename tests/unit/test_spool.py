@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from masakari.common import durable
 from masakari.common.clock import Clock
-from masakari.common.spool import Spool
+from masakari.common.spool import BLOCK, Spool
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY_S = 86400.0
@@ -109,7 +109,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(
 PUT_AND_DIE = """
 import os, sys
 from masakari.common.clock import Clock
-from masakari.common.spool import Spool
+from masakari.common.spool import BLOCK, Spool
 spool = Spool(sys.argv[1], Clock(), max_bytes=1 << 20, max_age_s=1e6)
 left = int(sys.argv[2])
 def counted(call):
@@ -180,8 +180,7 @@ def test_foreign_files_stay_where_they_are(tmp_path: Path, clock: SetClock) -> N
 def test_an_alarm_comes_before_anything_is_dropped(
     tmp_path: Path, clock: SetClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    size = len(json.dumps(body(10)))
-    spool = make(tmp_path, clock, max_bytes=size * 10)
+    spool = make(tmp_path, clock, max_bytes=10 * BLOCK)
     for number in range(10, 19):
         spool.put(body(number))
         assert spool.trim() == []
@@ -226,8 +225,7 @@ def test_a_clock_that_is_put_right_and_a_host_that_was_off_for_long_cost_no_repo
 def test_what_was_set_aside_counts_and_goes_first(
     tmp_path: Path, clock: SetClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    size = len(json.dumps(body(10)))
-    spool = make(tmp_path, clock, max_bytes=size * 10)
+    spool = make(tmp_path, clock, max_bytes=10 * BLOCK)
     for number in range(10, 30):
         spool.put(body(number))
         if number % 2:
@@ -271,3 +269,47 @@ def test_a_durable_file_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatc
     durable.remove(str(path))
     durable.remove(str(path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_limit_is_one_of_disk_space(tmp_path: Path, clock: SetClock) -> None:
+    spool = make(tmp_path, clock, max_bytes=100 * BLOCK)
+    for number in range(300):
+        spool.put(body(number))
+        spool.trim()
+    used = sum(path.stat().st_blocks * 512 for path in (tmp_path / "spool").glob("*.json"))
+    assert used <= 100 * BLOCK
+    assert make(tmp_path, clock).waiting() == spool.waiting() == 100
+
+
+def test_a_disk_that_gives_nothing_back_for_a_moment_loses_nothing(
+    tmp_path: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = make(tmp_path, clock)
+    spool.put(body(1))
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", lambda *_: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many open files")))
+        with pytest.raises(OSError, match="too many open files"):
+            spool.read("id-1")
+    assert (spool.waiting(), spool.aside()) == (1, 0)
+    assert spool.read("id-1") is not None
+
+
+def test_a_disk_that_hangs_does_not_hang_who_only_asks(
+    tmp_path: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = make(tmp_path, clock)
+    spool.put(body(1))
+    hangs, free = threading.Event(), threading.Event()
+
+    def fsync(descriptor: int) -> None:
+        hangs.set()
+        assert free.wait(30)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    thread = threading.Thread(target=spool.put, args=(body(2),), daemon=True)
+    thread.start()
+    assert hangs.wait(30)
+    assert (spool.waiting(), spool.oldest(), spool.since() is not None) == (1, "id-1", True)
+    free.set()
+    thread.join(30)
+    assert spool.waiting() == 2
