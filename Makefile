@@ -6,7 +6,7 @@ SETUP := PYTHON=$(PYTHON) sh tests/bootstrap.sh
 MODULES := masakari hostmonitor instancemonitor processmonitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim bench test-cloud mariadb libvirt clean
+.PHONY: help demo test check sim bench test-cloud mariadb libvirt ipmi cluster clean
 
 help:
 	@echo "make TARGET, where TARGET is"
@@ -15,7 +15,7 @@ help:
 demo: .venv/ready-run ## watch a host die and its instances recover, on a simulated cloud
 	@$(RUN) -m tests.demo
 
-test: .venv/ready-test mariadb libvirt ## all tests but the long ones
+test: .venv/ready-test mariadb libvirt ipmi cluster ## all tests but the long ones
 	@$(RUN) -m pytest -q -rfEs --durations=10
 
 check: .venv/ready-test ## style, types, and the rules who may import what
@@ -23,7 +23,7 @@ check: .venv/ready-test ## style, types, and the rules who may import what
 	@echo "-- mypy"; $(RUN) -m mypy $(MODULES) $(wildcard utils/*.py)
 	@echo "-- import rules"; $(RUN) -m pytest -q tests/unit/test_imports.py
 
-sim: .venv/ready-test mariadb libvirt ## 500 seeds of the simulation, 50 rounds of SIGKILL (SIM_SEEDS, SIM_KILLS)
+sim: .venv/ready-test mariadb libvirt ipmi ## 500 seeds of the simulation, 50 rounds of SIGKILL (SIM_SEEDS, SIM_KILLS)
 	@SIM_SEEDS=$${SIM_SEEDS:-500} SIM_KILLS=$${SIM_KILLS:-50} $(RUN) -m pytest -q -rfEs --durations=10 tests/sim
 
 bench: .venv/ready-test mariadb libvirt ## how fast it recovers, each number against its limit
@@ -43,6 +43,12 @@ mariadb:
 
 libvirt: .venv/ready-test
 	@$(SETUP) libvirt
+
+ipmi:
+	@$(SETUP) ipmi
+
+cluster:
+	@$(SETUP) cluster
 
 .venv/ready-run: setup.py tests/bootstrap.sh
 	@$(SETUP) venv run

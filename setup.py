@@ -65,6 +65,7 @@ setup(
     entry_points={
         "console_scripts": [
             "masakari-controller = masakari.main:main",
+            "masakari-hostmonitor = hostmonitor.main:main",
             "masakari-instancemonitor = instancemonitor.main:main",
             "masakari-processmonitor = processmonitor.main:main",
         ]

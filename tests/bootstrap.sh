@@ -5,6 +5,8 @@
 #   bootstrap.sh venv test   the same and what the tests and checks need
 #   bootstrap.sh mariadb     MariaDB's server programs; no server is set up or started
 #   bootstrap.sh libvirt     libvirtd, QEMU, and Python's libvirt in .venv; no service is started by it
+#   bootstrap.sh ipmi        ipmitool, and a simulated BMC to ask with it
+#   bootstrap.sh cluster     corosync and pacemaker; their services neither start now nor at the next boot
 #
 # Debian packages are installed when run as root and named otherwise.
 set -eu
@@ -13,6 +15,9 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 DIST_PACKAGES=/usr/lib/python3/dist-packages
 LIBVIRT_PACKAGES="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 seabios python3-libvirt"
+IPMI_PACKAGES="ipmitool openipmi"
+CLUSTER_PACKAGES="corosync pacemaker pacemaker-cli-utils resource-agents iproute2 tcpdump"
+POLICY=/usr/sbin/policy-rc.d
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
@@ -51,6 +56,32 @@ apt_get() {
         set -- -y --no-remove --no-install-recommends "$@"
     fi
     apt-get -q -o DPkg::Lock::Timeout=120 "$verb" "$@" </dev/null
+}
+
+# apt_idle SERVICES PACKAGE...: the same for packages that bring services along, which are not for this machine. They
+# don't start; those that are new don't start at the next boot either.
+apt_idle() {
+    services=$1
+    shift
+    exec 9<"${POLICY%/*}"
+    flock 9 # nobody else, of make -j for instance, may remove the policy under us
+    if [ ! -e "$POLICY" ]; then
+        trap 'rm -f "$POLICY"' EXIT
+        trap 'exit 1' HUP INT TERM
+        printf '#!/bin/sh\n# From tests/bootstrap.sh, while it installs packages: remove it if it is still here.\nexit 101\n' >"$POLICY"
+        chmod 755 "$POLICY"
+    fi
+    new=
+    for service in $services; do
+        status=0
+        "$POLICY" "$service" start || status=$?
+        [ "$status" = 101 ] || stop "$POLICY would let $service start on this machine; install by hand: $*"
+        [ -e "/etc/init.d/$service" ] || new="$new $service"
+    done
+    apt "$@"
+    for service in $new; do
+        update-rc.d "$service" disable >/dev/null 2>&1 || say "$service may start at the next boot"
+    done
 }
 
 need_python() {
@@ -153,7 +184,42 @@ libvirt() {
             "to have it: make clean; make PYTHON=/usr/bin/python3 ..."
 }
 
+have_ipmi() { command -v ipmitool >/dev/null && command -v ipmi_sim >/dev/null; }
+
+ipmi() {
+    have_ipmi && return
+    if ! is_root || ! command -v apt-get >/dev/null; then
+        say "ipmitool or ipmi_sim is missing, so what needs them is left out;" \
+            "as root: apt-get install --no-install-recommends $IPMI_PACKAGES"
+        return
+    fi
+    # Unquoted: one word per package.
+    # shellcheck disable=SC2086
+    apt_idle "openipmi ipmievd" $IPMI_PACKAGES
+    have_ipmi || stop "ipmitool or ipmi_sim is still missing after: apt-get install $IPMI_PACKAGES"
+}
+
+have_cluster() {
+    PATH=$PATH:/usr/sbin:/usr/local/sbin
+    for program in corosync corosync-cmapctl pacemakerd crm_mon cibadmin crm_node ip nsenter tcpdump; do
+        command -v "$program" >/dev/null || return
+    done
+}
+
+cluster() {
+    have_cluster && return
+    if ! is_root || ! command -v apt-get >/dev/null; then
+        say "corosync or pacemaker is missing, so what needs them is left out;" \
+            "as root: make cluster, which installs $CLUSTER_PACKAGES, and keeps their services from starting"
+        return
+    fi
+    # Unquoted: one word per package.
+    # shellcheck disable=SC2086
+    apt_idle "corosync pacemaker" $CLUSTER_PACKAGES
+    have_cluster || stop "corosync or pacemaker is still missing after: apt-get install $CLUSTER_PACKAGES"
+}
+
 case "$*" in
-    'venv run' | 'venv test' | mariadb | libvirt) "$@" ;;
-    *) stop "usage: bootstrap.sh venv run | venv test | mariadb | libvirt" ;;
+    'venv run' | 'venv test' | mariadb | libvirt | ipmi | cluster) "$@" ;;
+    *) stop "usage: bootstrap.sh venv run | venv test | mariadb | libvirt | ipmi | cluster" ;;
 esac

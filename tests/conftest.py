@@ -9,6 +9,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
+from tests.lab.bmc import why_not as why_no_ipmi
+from tests.lab.cluster import why_not as why_no_cluster
 from tests.lab.libvirtd import why_not as why_no_libvirt
 
 NO_SKIP = os.environ.get("MASAKARI_NO_SKIP") == "1"
@@ -33,6 +35,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs MariaDB's server programs (as root: apt-get install mariadb-server)")
     if item.get_closest_marker("needs_libvirt") and why_no_libvirt():
         pytest.skip(why_no_libvirt())
+    if item.get_closest_marker("needs_cluster") and why_no_cluster():
+        pytest.skip(why_no_cluster())
+    if item.get_closest_marker("needs_ipmi") and why_no_ipmi():
+        pytest.skip(why_no_ipmi())
 
 
 def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -142,8 +142,14 @@ def test_nothing_is_left_running_or_on_disk(demonstration: str, folder: Path, re
 @pytest.mark.parametrize("options", [[], ["--without-libvirt"]])
 def test_an_interrupted_demonstration_leaves_nothing_either(options: list[str], tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    # Whoever started the tests in the background had SIGINT ignored, and that is inherited.
     process = subprocess.Popen(
-        [*COMMAND, *options], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        ["env", "--default-signal=INT", *COMMAND, *options],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     for line in process.stdout:

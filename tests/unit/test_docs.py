@@ -23,6 +23,7 @@ from masakari.failures import HOST, TABLE, classify
 from masakari.steps import TABLES, diagram
 
 ROOT = Path(__file__).resolve().parents[2]
+MONITORS = ("hostmonitor", "instancemonitor", "processmonitor")
 PAGES = ("README.md", "ARCHITECTURE.md", "CHANGES.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 SOURCES = sorted((ROOT / "masakari").glob("*.py"))
 
@@ -77,7 +78,7 @@ def test_every_subcommand_named_exists() -> None:
 
 def test_every_file_the_architecture_names_exists() -> None:
     named = set(re.findall(r"`([\w./]+\.(?:py|sql|md)|[\w/]+/)`", text("ARCHITECTURE.md")))
-    places = [ROOT / name for name in ("", "masakari", "masakari/common", "instancemonitor", "processmonitor", "sql")]
+    places = [ROOT / name for name in ("", "masakari", "masakari/common", *MONITORS, "sql")]
     assert {name for name in named if not any((place / name).exists() for place in places)} == set()
 
 
