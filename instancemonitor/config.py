@@ -22,7 +22,7 @@ from masakari.common.config import (
 from masakari.common.ini import Ini
 from masakari.common.monitor_config import (
     FOREIGN,
-    NO_BUS,
+    Default,
     Identity,
     Monitor,
     identify,
@@ -79,15 +79,6 @@ class Events(Section):
         f"Kinds of events to report, of: {', '.join(KINDS)}. The controller acts on process_crash, guest_crash and "
         "watchdog_poweroff, and keeps the others on record.",
     )
-
-
-@dataclass(frozen=True)
-class Default(Section):
-    """Of masakarimonitors.conf."""
-
-    obsolete: ClassVar[Mapping[str, str]] = {"transport_url": NO_BUS}
-
-    debug: bool = option(False, YesNo(), "Log everything.")
 
 
 SECTIONS: dict[str, type[Section]] = {"callback": Callback, "libvirt": Libvirt, "events": Events, "DEFAULT": Default}

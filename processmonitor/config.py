@@ -22,7 +22,7 @@ from masakari.common.ini import Ini
 from masakari.common.monitor_config import (
     FOREIGN,
     NO_ACCOUNT,
-    NO_BUS,
+    Default,
     Identity,
     Monitor,
     identify,
@@ -100,15 +100,6 @@ class Process(Monitor):
     )
     state_dir: str = state_dir_option(STATE_DIR)
     log_level: str = option("info", LOG_LEVEL, "Least severe messages that are logged.")
-
-
-@dataclass(frozen=True)
-class Default(Section):
-    """Of masakarimonitors.conf."""
-
-    obsolete: ClassVar[Mapping[str, str]] = {"transport_url": NO_BUS}
-
-    debug: bool = option(False, YesNo(), "Log everything.")
 
 
 SECTIONS: dict[str, type[Section]] = {"process": Process, "DEFAULT": Default}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from masakari.common import node
-from masakari.common.config import ABSOLUTE_PATH, Number, Reading, Section, Text, Urls, option
+from masakari.common.config import ABSOLUTE_PATH, Number, Reading, Section, Text, Urls, YesNo, option
 from masakari.common.errors import ConfigError
 from masakari.common.keys import Key, load_keys
 
@@ -74,6 +75,15 @@ class Monitor(Section):
         "File to log to; it may be moved away at any time and is made anew.",
         default_text="standard error, which is the journal under systemd",
     )
+
+
+@dataclass(frozen=True)
+class Default(Section):
+    """Of masakarimonitors.conf."""
+
+    obsolete: ClassVar[Mapping[str, str]] = {"transport_url": NO_BUS}
+
+    debug: bool = option(False, YesNo(), "Log everything.")
 
 
 @dataclass(frozen=True, slots=True)
