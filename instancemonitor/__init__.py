@@ -1,2 +1,2 @@
 """Watches the instances of its own compute node through libvirt's events, and reports a guest whose QEMU
-process died or that crashed. Not written yet: the package is empty."""
+process died or that crashed."""

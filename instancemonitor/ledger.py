@@ -3,6 +3,8 @@
 Two sources, and each failure is found once: an event says what happens now; a snapshot, taken after every connect, says
 what came of it while nobody listened. An event that is newer than a snapshot goes before its row. A domain whose state was
 told by this very connection can't have run unseen since; any other may have, and QEMU's log then tells how that run ended.
+Whether the log tells of another end than the one that is known is told from what it showed then; times are compared only where
+that is not known, as clocks may be set back.
 
 Only instances of Nova are kept, unless the policy wants all domains.
 """
@@ -11,17 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from instancemonitor.events import DEBUG, INCOMING, INFO, RUNNING, STOPPED, WARNING, Context, Judgement, judge, remember
 from instancemonitor.model import DEFAULT_KINDS, LIFECYCLE, DomainEvent, DomainView, Snapshot
+from masakari.common.text import count
 
-_STARTED = 2
+_STARTED, _STOPPED = 2, 5
+_STOPPED_DEAD = (2, 5)
 
 # States and reasons as libvirt numbers them (virDomainState, virDomainPausedReason, virDomainShutoffReason).
 _PAUSED, _SHUTOFF, _CRASHED = 3, 5, 6
 _PAUSED_FOR_MOVE = (2, 11)
 _UNKNOWN, _WAS_CRASHED, _FAILED, _DAEMON = 0, 3, 6, 8
+_DEAD = (_WAS_CRASHED, _DAEMON)
 _WORDS = {
     0: "unknown",
     1: "shutdown",
@@ -38,10 +44,8 @@ _DIED = ("crashed", "daemon", "unknown")
 _LOST = (*_DIED, "failed")
 
 LATE_S = 1.0
-"""libvirt writes the end of a run into QEMU's log a moment before, never after, it sends the event."""
-
-SLACK_S = 2.0
-"""An event may reach us so much later than libvirt noted what it is about."""
+"""libvirt writes the end of a run into QEMU's log a moment before, never after, it sends the event; and once more when it
+is restarted just then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class Record:
     """A domain. `state`: RUNNING, STOPPED or INCOMING since `changed_at` (Unix seconds).
 
     `run_id`: libvirt's number of the run, None when not known. `ours`: an instance of Nova; None: not known yet.
+    `logged_at`: time of the last end that QEMU's log showed when the state was told, None for none. `died`: it is stopped, and
+    libvirt says that it died.
     """
 
     name: str
@@ -76,6 +82,8 @@ class Record:
     changed_at: float
     run_id: int | None = None
     ours: bool | None = None
+    logged_at: float | None = None
+    died: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +126,24 @@ class Finding:
 
 class Ledger:
     """The records of one host. `state` is what the last process knew, and is kept up to date; `boot_id` is the present boot.
+    `last_end` is asked when a domain starts or ends, and when it may have run unseen.
 
     After another boot, and at the first start ever, the first snapshot is recorded and nothing of it is reported.
     `changed` is set whenever the state is no longer what it was.
     """
 
-    def __init__(self, state: State, boot_id: str) -> None:
+    def __init__(self, state: State, boot_id: str, last_end: LastEnd) -> None:
         self.state = state
         self.changed = False
         self._boot_id = boot_id
+        self._last_end = last_end
         self._contexts: dict[str, Context] = {}
         # The number of the newest event, or the beginning of the newest snapshot, that told the state of a domain.
         self._told: dict[str, int] = {}
+        self._of_old_boot: list[Failure] = []
         if self._recording:
+            self._of_old_boot += state.undecided.values()
+            state.undecided.clear()
             state.records.clear()
 
     @property
@@ -138,7 +151,7 @@ class Ledger:
         return self.state.boot_id != self._boot_id
 
     def connected(self) -> None:
-        """A new connection: what happened before it, and since the last one ended, went unseen."""
+        """A new connection, of which no event was told yet: what happened since the last one ended went unseen."""
         self._contexts.clear()
         self._told.clear()
 
@@ -166,6 +179,8 @@ class Ledger:
         # A run that ends while it was recorded as stopped had begun unseen: this is another end.
         if record is None or record.state != becomes or started or becomes == STOPPED:
             record = self.state.records[event.uuid] = Record(event.name, becomes, event.at)
+            record.logged_at = self._logged_at(event.name, event.at)
+            record.died = event.event == _STOPPED and event.detail in _STOPPED_DEAD
             self.changed = True
         if (record.name, record.ours) != (event.name, ours):
             record.name, record.ours = event.name, ours
@@ -194,17 +209,26 @@ class Ledger:
             text += "; it is not known yet whether Nova made it: decided at the next look"
         return Finding(level, failure.uuid, failure.name, text, reported)
 
-    def snapshot(self, snapshot: Snapshot, policy: Policy, last_end: LastEnd) -> list[Finding]:
-        """Compare with what is now. `last_end` is asked only where the snapshot alone does not tell."""
-        view = _View(snapshot, policy, last_end, self._recording)
+    def _logged_at(self, name: str, by: float) -> float | None:
+        """Of the last end in QEMU's log; one after `by` is the end of a run that is yet to be heard of."""
+        end = self._last_end(name)
+        return end.at if end and end.at <= by else None
+
+    def snapshot(self, snapshot: Snapshot, policy: Policy) -> list[Finding]:
+        """Compare with what is now."""
+        view = _View(snapshot, policy, self._last_end, self._recording)
         findings: list[Finding] = []
         for row in snapshot.domains:
             findings += self._row(row, view)
         findings += self._gone({row.uuid for row in snapshot.domains}, snapshot)
         if view.recording:
             why = "the host has booted since the last look" if self.state.boot_id else "first start"
-            text = f"{why}: {len(self.state.records)} instances recorded as they are, nothing reported"
+            text = f"{why}: {count(len(self.state.records), 'instance')} recorded as found, nothing reported"
             findings.append(Finding(INFO, "", "", text))
+        while self._of_old_boot:
+            old = self._of_old_boot.pop()
+            text = f"{old.reason}; not reported: that was before the host booted, and not known to be Nova's"
+            findings.append(Finding(WARNING, old.uuid, old.name, text))
         self.state.boot_id, self.state.viewed_at, self.changed = self._boot_id, snapshot.at, True
         return findings
 
@@ -237,7 +261,10 @@ class Ledger:
         new_run = record is not None and None not in (record.run_id, run_id) and record.run_id != run_id
         if record is None or record.state != state or new_run or ended_at:
             record = Record(row.name, state, max(view.snapshot.at, ended_at))
+            # Of one that is off, whatever the log shows is dealt with hereby.
+            record.logged_at = self._logged_at(row.name, inf if state == STOPPED else view.snapshot.at)
             self.state.records[row.uuid] = record
+        record.died = state == STOPPED and row.reason in _DEAD
         record.name, record.run_id, record.ours = row.name, run_id, ours
         self._told[row.uuid] = view.snapshot.began
 
@@ -326,9 +353,9 @@ def _ended(row: DomainView, record: Record, since: float, view: _View) -> _Found
     if row.state == _CRASHED:
         return _preserved()
     word, end = _WORDS.get(row.reason, ""), None
-    if row.reason in (_UNKNOWN, _WAS_CRASHED, _DAEMON, _FAILED):
+    if row.reason in (_UNKNOWN, _FAILED, *_DEAD):
         end = view.last_end(row.name)
-        if end and end.at < record.changed_at - SLACK_S:
+        if end and end.at == record.logged_at:  # as it stood there before this run
             end = None
     if row.reason == _UNKNOWN:
         if end is None:
@@ -351,14 +378,30 @@ def _unseen_run(row: DomainView, record: Record | None, viewed_at: float, view: 
     """It was not running when last heard of, nor is it now: did it run, and die, in between?"""
     if row.state == _CRASHED:
         return None if record and record.state == STOPPED else _preserved()
-    if row.reason not in (_UNKNOWN, _WAS_CRASHED, _DAEMON):
+    if row.reason not in (_UNKNOWN, *_DEAD):
         return None
     end = view.last_end(row.name)
-    since = record.changed_at + LATE_S if record else viewed_at
-    if end is None or end.reason not in _DIED or end.at <= since:
+    # What was not dead when last heard of has run since, whatever the time.
+    new_to_us = row.reason in _DEAD and not (record and record.died)
+    if end is None and new_to_us:
+        return _Found(
+            WARNING,
+            f"libvirt says that it died while nobody listened ({_WORDS[row.reason]}), and QEMU's log tells nothing of it: not "
+            "reported; start it if it should run here",
+        )
+    if end is None or end.reason not in _DIED or not _is_another(end, record, new_to_us, viewed_at):
         return None
     text = f"it was started and its QEMU process died, both while nobody listened ({end.reason})"
     return _Found(WARNING, text, min(end.at, view.snapshot.at), end.at)
+
+
+def _is_another(end: End, record: Record | None, new_to_us: bool, viewed_at: float) -> bool:
+    """Whether this is not the end that is on record."""
+    if record is None:
+        return end.at > viewed_at
+    if record.logged_at is not None:
+        return abs(end.at - record.logged_at) > LATE_S
+    return new_to_us or end.at > record.changed_at + LATE_S
 
 
 def _preserved() -> _Found:

@@ -17,16 +17,17 @@ import libvirt
 
 from instancemonitor.libvirt_open import Opener
 from instancemonitor.libvirt_session import Session
-from instancemonitor.model import Connected, DomainEvent, DomainView, Lost, Message, Snapshot
+from instancemonitor.model import DROPPABLE, Connected, DomainEvent, DomainView, Dropped, Lost, Message, Snapshot
 from masakari.common.clock import Clock
 from masakari.common.errors import Unavailable
-from masakari.common.text import utc
+from masakari.common.text import local
 
 TICK_S = 1.0
 LOOP_DEAD_AFTER_S = 10.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 LEAST_BETWEEN_LOOKS_S = 0.2
+MOST_WAITING = 10_000
 
 
 class _Question:
@@ -69,6 +70,7 @@ class LibvirtLink:
         self._opener = Opener(uri, open_within_s, clock, self._woken.set)
         self._order = threading.Lock()
         self._seq = 0
+        self._dropping = False
         self._ours: dict[str, bool] = {}
         self._session: Session | None = None
         self._tried = threading.Event()
@@ -140,12 +142,15 @@ class LibvirtLink:
     def _use(self, connection: Any, stopping: threading.Event) -> None:
         """Follow one connection to its end. Raises Unavailable with the reason, unless stopping."""
         session = Session(connection, self._tell, self._woken.set, self._ours)
+        # Before anything is registered: whatever is told after this is of this connection, also during the first look.
+        self._inbox.put(Connected(self._clock.now(), self.uri))
         try:
             session.begin(*self._keepalive)
             first = self._look_at_all(session)
             self._session = session
             self._tried.set()
-            self._tell_connected()
+            self._problem = self._lost_why = ""
+            self._lost_at = None
             self._inbox.put(first)
             self._follow(session, stopping)
         except libvirt.libvirtError as error:
@@ -192,14 +197,21 @@ class LibvirtLink:
     def _tell(self, kind: str, uuid: str, name: str, event: int, detail: int, text: str) -> None:
         """An event, in the thread of the event loop."""
         at, ours = self._clock.now(), self._ours.get(uuid)
+        if self._is_flooded(at) and kind in DROPPABLE:
+            return
         with self._order:
             self._seq += 1
             self._inbox.put(DomainEvent(self._seq, at, kind, uuid, name, event, detail, text, ours))
 
-    def _tell_connected(self) -> None:
-        self._problem = self._lost_why = ""
-        self._lost_at = None
-        self._inbox.put(Connected(self._clock.now(), self.uri))
+    def _is_flooded(self, at: float) -> bool:
+        """Whether nobody takes the messages. Said in the inbox: who waits for a disk can't log, and nor may this thread."""
+        waiting = self._inbox.qsize()
+        if waiting >= MOST_WAITING and not self._dropping:
+            self._dropping = True
+            self._inbox.put(Dropped(at, waiting))
+        elif waiting < MOST_WAITING // 2:
+            self._dropping = False
+        return self._dropping
 
     def _tell_lost(self, why: str, stopping: threading.Event) -> None:
         """Once per reason: somebody reads it."""
@@ -211,7 +223,7 @@ class LibvirtLink:
         if self._lost_at is None:
             self._lost_at = now
         self._problem = (
-            f"not connected to {self.uri} since {utc(self._lost_at)}: {why}; tried again every few seconds, and what fails "
+            f"not connected to {self.uri} since {local(self._lost_at)}: {why}; tried again every few seconds, and what fails "
             "meanwhile is found then"
         )
         self._inbox.put(Lost(now, why))

@@ -64,7 +64,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """libvirt answers, and all events are registered; a snapshot follows."""
+    """A connection is open, and its first event is yet to come; once all domains were looked at, a snapshot follows."""
 
     at: float
     uri: str
@@ -78,4 +78,15 @@ class Lost:
     why: str
 
 
-Message = DomainEvent | Snapshot | Connected | Lost
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """So many messages wait that events of the kinds DROPPABLE are dropped, until that is better."""
+
+    at: float
+    waiting: int
+
+
+DROPPABLE = (IO_ERROR, CONTROL_ERROR, REBOOT)
+"""What a guest can send without end, and what tells neither its start nor its end."""
+
+Message = DomainEvent | Snapshot | Connected | Lost | Dropped

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 from instancemonitor.config import Settings
 from instancemonitor.events import FAULTS, RUNNING
 from instancemonitor.ledger import End, Failure, Finding, Ledger, Policy
-from instancemonitor.model import Connected, DomainEvent, Lost, Message, Snapshot
+from instancemonitor.model import Connected, DomainEvent, Dropped, Message, Snapshot
 from instancemonitor.state import StateFile
 from masakari.common.clock import Clock
 from masakari.common.report import Origin, instance_report, new_id
-from masakari.common.text import utc
+from masakari.common.text import count, utc
 
 log = logging.getLogger(__name__)
 
@@ -71,20 +71,21 @@ class Monitor:
         self._settings = settings
         self._origin = origin
         self._clock = clock
-        self._last_end = qemu_log.last_end
         self._is_stopping = is_stopping
         self._wake_sender = wake_sender
         self._beat = beat
-        self._ledger = Ledger(self._file.load(), origin().boot_id)
+        self._ledger = Ledger(self._file.load(), origin().boot_id, qemu_log.last_end)
         self._unsaved: set[str] = set()
         self._save_at: float | None = None
         self._put_at = 0.0
         self._save_problem = self._put_problem = ""
         self._lost = "no answer from libvirt yet"
+        self._uri = ""
         self._status = "no look at the instances yet"
 
     def run(self, stopping: threading.Event) -> None:
         """The body of the thread."""
+        self._beat()
         self.begin()
         while not stopping.is_set():
             self.step(IDLE_S)
@@ -133,13 +134,21 @@ class Monitor:
         if isinstance(message, DomainEvent):
             return self._ledger.event(message, policy)
         if isinstance(message, Snapshot):
-            return self._ledger.snapshot(message, policy, self._last_end)
+            if self._lost:
+                self._lost = ""
+                log.info("connected to %s", self._uri)
+            return self._ledger.snapshot(message, policy)
         if isinstance(message, Connected):
             self._ledger.connected()
-            self._lost = ""
-            log.info("connected to %s", message.uri)
+            self._uri = message.uri
+        elif isinstance(message, Dropped):
+            log.warning(
+                "%d messages of libvirt had come before they could be looked at, so its I/O errors, reboots and lost touches "
+                "with QEMU were dropped for a while; starts and ends were not. Is the disk of %s slow?",
+                message.waiting,
+                self._file.path,
+            )
         elif message.why != self._lost:
-            assert isinstance(message, Lost)
             self._lost = message.why
             log.warning("libvirt can't be asked: %s; what fails meanwhile is found when it answers again", message.why)
         return []
@@ -218,8 +227,8 @@ class Monitor:
         except OSError as error:
             if str(error) != self._put_problem:
                 log.error(
-                    "%d reports can't be put into the spool: %s; tried again every %.0f s. Make room, or repair the disk",
-                    len(pending),
+                    "%s can't be put into the spool: %s; tried again every %.0f s. Make room, or repair the disk",
+                    count(len(pending), "report"),
                     error,
                     RETRY_S,
                 )
@@ -235,9 +244,10 @@ class Monitor:
     def _describe(self) -> str:
         state = self._ledger.state
         running = sum(record.state == RUNNING for record in state.records.values())
-        parts = [f"{len(state.records)} instances {'known' if self._lost else 'watched'}, {running} of them running"]
+        instances = count(len(state.records), "instance")
+        parts = [f"{instances} {'known' if self._lost else 'watched'}, {running} of them running"]
         if self._save_problem:
             parts.append(f"the state file can't be written: {self._save_problem}")
         if self._put_problem:
-            parts.append(f"{len(state.pending)} reports can't be put into the spool: {self._put_problem}")
+            parts.append(f"{count(len(state.pending), 'report')} can't be put into the spool: {self._put_problem}")
         return "; ".join(parts)

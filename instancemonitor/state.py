@@ -87,13 +87,15 @@ def _each(told: dict[str, Any], name: str, make: Callable[[dict[str, Any]], T]) 
 def _record(fields: dict[str, Any]) -> Record:
     if fields.get("state") not in (RUNNING, STOPPED, INCOMING):
         raise ValueError(f"state is {fields.get('state')!r}")
-    run_id, ours = fields.get("run_id"), fields.get("ours")
+    run_id, ours, logged_at = (fields.get(key) for key in ("run_id", "ours", "logged_at"))
     return Record(
         name=_as(fields.get("name"), str, "name"),
         state=fields["state"],
         changed_at=_number(fields.get("changed_at"), "changed_at"),
         run_id=None if run_id is None else _as(run_id, int, "run_id"),
         ours=None if ours is None else _as(ours, bool, "ours"),
+        logged_at=None if logged_at is None else _number(logged_at, "logged_at"),
+        died=_as(fields.get("died"), bool, "died"),
     )
 
 

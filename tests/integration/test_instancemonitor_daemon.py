@@ -92,11 +92,11 @@ def test_systemd_is_told_how_it_is(make: Make, manager: Manager, libvirtd: Priva
     monitor = make()
     monitor.start(environ=manager.watch(2.0).environ)
     manager.until_told("READY=1")
-    manager.until_status("instances watched")
+    manager.until_status(" watched, ")
     libvirtd.kill()
     manager.until_status("not connected to qemu+unix://")
     libvirtd.start()
-    manager.until_status("instances watched")
+    manager.until_status(" watched, ")
     assert "not connected" not in manager.status
     began = time.monotonic()
     until(lambda: manager.told_at("WATCHDOG=1")[-1] > began, WITHIN_S, lambda: "the watchdog is not fed")
@@ -278,6 +278,6 @@ def test_a_libvirtd_that_hangs_is_told_and_is_no_reason_to_be_restarted(hung: Hu
     kill_guest(hung.libvirtd, hung.guest[0])
     hung.libvirtd.thaw()
     hung.controller.until(hung.guest[1])
-    hung.manager.until_status("instances watched")
+    hung.manager.until_status("1 instance watched, ")
     assert hung.controller.uuids() == [hung.guest[1]]
     assert hung.monitor.terminate(STOPS_WITHIN_S) == 0

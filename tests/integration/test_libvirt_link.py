@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import queue
 import signal
 import socket
 import threading
@@ -13,7 +15,23 @@ from pathlib import Path
 
 import pytest
 
-from instancemonitor.model import CONTROL_ERROR, LIFECYCLE, Connected, DomainEvent, DomainView, Lost, Message, Snapshot
+from instancemonitor.events import RUNNING as RUNS
+from instancemonitor.events import STOPPED
+from instancemonitor.ledger import Ledger, Policy, Record, State
+from instancemonitor.model import (
+    CONTROL_ERROR,
+    DROPPABLE,
+    LIFECYCLE,
+    WATCHDOG,
+    Connected,
+    DomainEvent,
+    DomainView,
+    Dropped,
+    Lost,
+    Message,
+    Snapshot,
+)
+from masakari.common.clock import Clock
 from tests.lab.libvirt_stage import Inbox, RunningLink, Stage, event_loop, stage
 from tests.lab.libvirtd import PrivateLibvirtd
 from tests.lab.mariadb import until
@@ -56,11 +74,11 @@ def until_event(inbox: Inbox, uuid: str, numbers: tuple[int, int], since: int = 
 
 
 def until_reconnected(inbox: Inbox, since: int) -> None:
-    """Lost, Connected and a snapshot, in this order."""
+    """Lost, Connected and a snapshot, in this order; a connection may be lost before it shows anything."""
 
     def done(messages: list[Message]) -> bool:
         kinds = [type(item) for item in messages if not isinstance(item, DomainEvent)]
-        return Lost in kinds and Connected in kinds and kinds[kinds.index(Connected) + 1 :][:1] == [Snapshot]
+        return Lost in kinds and (Connected, Snapshot) in itertools.pairwise(kinds[kinds.index(Lost) :])
 
     inbox.until(done, since=since)
 
@@ -223,6 +241,81 @@ def test_a_crash_right_after_a_restart_of_libvirtd_is_seen_within_seconds(lab: S
     until_reconnected(lab.inbox, since)
 
 
+# What happens during the first look of a connection
+
+
+class SlowFirstLook:
+    """A link that has listed all domains of its first connection and does not say so before it is let go on."""
+
+    def __init__(self, libvirtd: PrivateLibvirtd) -> None:
+        from instancemonitor.libvirt_link import LibvirtLink
+        from instancemonitor.libvirt_session import Session
+
+        self.looked, self.go_on = threading.Event(), threading.Event()
+        slow = self
+
+        class Link(LibvirtLink):
+            def _look_at_all(self, session: Session) -> Snapshot:
+                snapshot = super()._look_at_all(session)
+                slow.looked.set()
+                slow.go_on.wait(SEEN_WITHIN_S)
+                return snapshot
+
+        self.watching = RunningLink(libvirtd.uri)
+        self.watching.link = Link(libvirtd.uri, self.watching.inbox, Clock())
+        self.inbox = self.watching.inbox
+
+
+@contextmanager
+def slow_first_look(libvirtd: PrivateLibvirtd) -> Iterator[SlowFirstLook]:
+    """After the listing; at the end all is let go on, and seen to the snapshot after the first."""
+    slow = SlowFirstLook(libvirtd)
+    with slow.watching:
+        assert slow.looked.wait(SEEN_WITHIN_S)
+        try:
+            yield slow
+        finally:
+            slow.go_on.set()
+        slow.inbox.until(lambda messages: sum(isinstance(item, Snapshot) for item in messages) >= 2)
+
+
+def reports(messages: list[Message], uuid: str, state: str) -> int:
+    """How often a monitor that knew the domain in this state reports it."""
+    record = Record("one", state, time.time() - 60, None, True)
+    ledger, found = Ledger(State("boot", time.time() - 60, {uuid: record}), "boot", lambda _: None), []
+    for item in messages:
+        if isinstance(item, Connected):
+            ledger.connected()
+        elif isinstance(item, DomainEvent):
+            found += ledger.event(item, Policy())
+        elif isinstance(item, Snapshot):
+            found += ledger.snapshot(item, Policy())
+    return sum(finding.failure is not None for finding in found)
+
+
+def test_a_death_during_the_first_look_is_told_after_the_connection_and_reported_once(lab: Stage) -> None:
+    uuid = lab.start_guest("one").UUIDString()
+    with slow_first_look(lab.libvirtd) as slow:
+        kill_guest(lab, "one")
+        until_event(slow.inbox, uuid, FAILED)
+    assert isinstance(slow.inbox.all[0], Connected)
+    assert slow.inbox.views(uuid)[0].state == RUNNING
+    assert reports(slow.inbox.all, uuid, RUNS) == 1
+
+
+def test_a_start_during_the_first_look_is_told_after_the_connection_and_nothing_is_reported(lab: Stage) -> None:
+    guest = lab.start_guest("one")
+    uuid = guest.UUIDString()
+    kill_guest(lab, "one")
+    until_event(lab.inbox, uuid, FAILED)
+    with slow_first_look(lab.libvirtd) as slow:
+        guest.create()
+        until_event(slow.inbox, uuid, (2, 0))
+    assert isinstance(slow.inbox.all[0], Connected)
+    assert [view.state for view in slow.inbox.views(uuid)][:2] == [SHUTOFF, RUNNING]
+    assert reports(slow.inbox.all, uuid, STOPPED) == 0
+
+
 def test_a_lost_control_of_a_guest_makes_it_look_again(quiet: Stage) -> None:
     quiet.inbox.until(
         lambda messages: sum(isinstance(item, Snapshot) for item in messages) >= 3
@@ -297,3 +390,27 @@ def test_it_is_lively_until_the_event_loop_stands_still() -> None:
         now = time.monotonic()
         assert watching.link.lively(now)
         assert not watching.link.lively(now + 11)
+
+
+def test_when_nobody_takes_messages_those_without_end_are_dropped_with_one_word_and_no_others() -> None:
+    from instancemonitor.libvirt_link import MOST_WAITING, LibvirtLink
+
+    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    link = LibvirtLink("test:///default", inbox, Clock())
+
+    def taken(many: int) -> list[Message]:
+        return [inbox.get_nowait() for _ in range(many)]
+
+    def tell(*kinds: str) -> None:
+        for kind in kinds:
+            link._tell(kind, "u", "name", 0, 0, "")
+
+    tell(*DROPPABLE * MOST_WAITING)
+    tell(LIFECYCLE, WATCHDOG, *DROPPABLE, LIFECYCLE)
+    assert inbox.qsize() == MOST_WAITING + 4
+    taken(MOST_WAITING)
+    dropped, *others = taken(4)
+    assert isinstance(dropped, Dropped) and dropped.waiting == MOST_WAITING
+    assert [item.kind for item in others if isinstance(item, DomainEvent)] == [LIFECYCLE, WATCHDOG, LIFECYCLE]
+    tell(*DROPPABLE)
+    assert len(taken(3)) == 3

@@ -25,7 +25,7 @@ class Host:
         self.logs: dict[str, End] = {}
         self.asked: list[str] = []
         self.seq, self.now = 0, 1000.0
-        self.ledger = Ledger(state or State(boot_id=BOOT, viewed_at=900.0), BOOT)
+        self.ledger = Ledger(state or State(boot_id=BOOT, viewed_at=900.0), BOOT, self._last_end)
 
     @property
     def state(self) -> State:
@@ -47,7 +47,7 @@ class Host:
             for uuid, (state, reason) in rows.items()
         )
         snapshot = Snapshot(self.seq if began is None else began, self.now, tuple(views))
-        return self.ledger.snapshot(snapshot, self.policy, self._last_end)
+        return self.ledger.snapshot(snapshot, self.policy)
 
     def _last_end(self, name: str) -> End | None:
         self.asked.append(name)
@@ -65,6 +65,9 @@ class Host:
         other.now, other.logs = self.now + 100, self.logs
         other.ledger.connected()
         return other
+
+    def clock_set_back(self) -> None:
+        self.now -= 3600
 
 
 def running() -> Host:
@@ -144,6 +147,20 @@ def test_a_crash_between_the_connection_and_the_first_look_is_a_failure_though_t
     later.logs["name-u"] = End(later.now, "crashed")
     assert kinds(later.look(u=CRASHED)) == []
     assert kinds(later.again().look(u=CRASHED)) == []
+
+
+def test_an_event_during_the_first_look_after_a_connection_goes_before_that_look() -> None:
+    later = running().again()
+    assert kinds(later.event(5, 5)) == ["process_crash"]
+    later.logs["name-u"] = End(later.now, "crashed")
+    assert later.look(began=0, u=UP) == [] and later.look(u=CRASHED) == []
+    host = running()
+    host.event(5, 1)
+    later = host.again()
+    later.event(2, 0)
+    later.logs["name-u"] = End(later.now - 0.1, "crashed")
+    assert later.look(began=0, u=CRASHED) == []
+    assert later.state.records["u"].state == RUNNING
 
 
 def test_a_crash_of_a_domain_never_heard_of_is_a_failure_if_nova_made_it() -> None:
@@ -264,9 +281,11 @@ def test_if_nothing_tells_how_it_ended_the_operator_is_told_so_once() -> None:
     assert host.look(u=UNKNOWN) == []
 
 
-def test_an_end_in_the_log_that_is_older_than_the_run_tells_nothing() -> None:
-    host = running()
+@pytest.mark.parametrize("how", ["seen running", "start seen"])
+def test_an_end_that_stood_in_the_log_before_the_run_tells_nothing(how: str) -> None:
+    host = Host()
     host.logs["name-u"] = End(host.now - 3, "crashed")
+    assert kinds(host.look(u=UP) if how == "seen running" else host.event(2, 0)) == []
     (found,) = host.again().look(u=UNKNOWN)
     assert found.failure is None and "not reported" in found.text
 
@@ -331,12 +350,111 @@ def test_a_crash_that_was_reported_is_not_found_again_when_the_instance_is_redef
     assert kinds(host.again().look(u=UNKNOWN)) == []
 
 
-def test_logs_are_read_only_for_what_may_have_run_unseen() -> None:
+def test_logs_are_read_only_for_what_starts_or_ends_or_may_have_run_unseen() -> None:
     host = running()
     host.event(5, 5)
+    assert host.asked == ["name-u"] * 2
     for _ in range(3):
         host.look(u=CRASHED)
-    assert host.asked == []
+    assert host.asked == ["name-u"] * 2
+
+
+# Clocks that are set back
+
+
+def test_a_crash_whose_reason_libvirt_forgot_is_found_though_the_clock_was_set_back() -> None:
+    later = running().again()
+    later.clock_set_back()
+    later.ended("crashed")
+    (failure,) = failures(later.look(u=UNKNOWN))
+    assert failure.kind == "process_crash" and failure.failed_at == failure.noticed_at == later.now
+    assert later.again().look(u=UNKNOWN) == []
+
+
+@pytest.mark.parametrize("seen", ["stop", "row", "first start"])
+def test_a_run_that_began_and_crashed_unseen_is_found_though_the_clock_was_set_back(seen: str) -> None:
+    host = Host(State()) if seen == "first start" else running()
+    host.ended("destroyed")
+    assert kinds(host.event(5, 1) if seen == "stop" else host.look(u=DESTROYED)) == []
+    later = host.again()
+    later.clock_set_back()
+    later.ended("crashed")
+    assert kinds(later.look(u=UNKNOWN)) == ["process_crash"]
+    assert later.look(u=UNKNOWN) == later.again().look(u=UNKNOWN) == []
+
+
+@pytest.mark.parametrize("seen", ["stop", "row"])
+def test_a_crash_that_was_reported_is_not_found_again_when_the_clock_was_set_back(seen: str) -> None:
+    host = running()
+    host.ended("crashed")
+    assert kinds(host.event(5, 5) if seen == "stop" else host.look(u=CRASHED)) == ["process_crash"]
+    later = host.again()
+    later.clock_set_back()
+    assert later.look(u=CRASHED) == [] and later.again().look(u=UNKNOWN) == []
+
+
+def test_what_libvirt_calls_dead_and_was_not_so_before_needs_no_clock() -> None:
+    host = running()
+    host.event(5, 1)
+    later = host.again()
+    later.clock_set_back()
+    later.ended("crashed")
+    assert kinds(later.look(u=CRASHED)) == ["process_crash"]
+    assert later.look(u=CRASHED) == later.again().look(u=UNKNOWN) == []
+
+
+@pytest.mark.parametrize("seen", ["stop", "start", "row"])
+def test_a_later_end_that_the_log_shows_already_is_not_taken_for_the_one_before(seen: str) -> None:
+    host = Host()
+    host.logs["name-u"] = End(host.now + 5, "crashed")
+    assert kinds(host.look(u=UP) if seen == "row" else host.event(5 if seen == "stop" else 2, 1)) == []
+    assert kinds(host.again().look(u=UNKNOWN)) == ["process_crash"]
+
+
+def test_an_end_of_before_the_first_start_stays_one_though_the_clock_was_set_back_since() -> None:
+    host = Host(State())
+    host.logs["name-u"] = End(host.now + 3600, "crashed")
+    assert kinds(host.look(u=UNKNOWN)) == []
+    assert host.again().look(u=UNKNOWN) == []
+
+
+def test_an_end_that_libvirt_notes_twice_when_it_is_restarted_just_then_is_one() -> None:
+    host = running()
+    at = host.ended("crashed")
+    assert kinds(host.event(5, 5)) == ["process_crash"]
+    host.logs["name-u"] = End(at + 1, "unknown")
+    assert host.again().look(u=UNKNOWN) == []
+
+
+# Logs that can't be read
+
+
+@pytest.mark.parametrize("before", ["stopped", "on its way here", "never heard of"])
+def test_a_death_that_only_libvirt_knows_of_is_told_once_and_not_reported(before: str) -> None:
+    host = running()
+    if before != "never heard of":
+        host.event(*((5, 1) if before == "stopped" else (2, 1)), uuid="v")
+    later = host.again()
+    (found,) = later.look(u=UP, v=CRASHED)
+    assert found.uuid == "v" and found.failure is None and "not reported" in found.text
+    assert later.look(u=UP, v=CRASHED) == later.again().look(u=UP, v=CRASHED) == []
+
+
+@pytest.mark.parametrize("detail", [2, 5])
+def test_a_death_that_was_reported_is_not_told_again_without_a_log(detail: int) -> None:
+    host = running()
+    host.event(5, detail)
+    assert host.again().look(u=CRASHED) == host.again().look(u=DAEMON) == host.again().look(u=UNKNOWN) == []
+
+
+@pytest.mark.parametrize("between", [DESTROYED, UNKNOWN])
+def test_a_death_after_libvirt_forgot_the_one_before_is_told_without_a_log(between: tuple[int, int]) -> None:
+    host = running()
+    host.event(5, 5)
+    later = host.again()
+    assert later.look(u=between) == []
+    (found,) = later.again().look(u=CRASHED)
+    assert "not reported" in found.text
 
 
 def test_a_guest_that_is_kept_after_its_crash_is_told_once_and_not_reported() -> None:
@@ -426,7 +544,7 @@ def test_the_first_start_ever_records_and_reports_nothing() -> None:
     host = Host(State())
     host.logs["name-v"] = End(990.0, "crashed")
     (found,) = host.look(u=UP, v=CRASHED)
-    assert found.failure is None and "first start" in found.text and "2 instances" in found.text
+    assert found.failure is None and "first start" in found.text and "2 instances recorded" in found.text
     assert kinds(host.event(5, 5)) == ["process_crash"]
     assert host.again().look(u=CRASHED, v=CRASHED) == []
 
@@ -436,7 +554,7 @@ def test_after_a_boot_of_the_host_it_records_and_reports_nothing() -> None:
     host = Host(old)
     host.logs["name-u"] = End(950.0, "crashed")
     (found,) = host.look(u=CRASHED)
-    assert found.failure is None and "booted" in found.text
+    assert found.failure is None and "booted" in found.text and "1 instance recorded" in found.text
     assert host.state.pending == {"id": {"id": "id"}}
     assert host.state.boot_id == BOOT
 
@@ -449,6 +567,17 @@ def test_a_crash_in_the_first_moments_after_a_boot_is_a_failure_and_the_first_lo
     later = host.again()
     later.logs["name-v"] = End(950.0, "crashed")
     assert kinds(later.look(u=CRASHED, v=UNKNOWN)) == []
+
+
+def test_a_failure_of_the_old_boot_that_waited_for_the_answer_is_dropped_with_a_word() -> None:
+    waiting = Failure("u", "name-u", "process_crash", 890.0, 890.0, "its QEMU process died")
+    host = Host(State("boot-0", 900.0, {}, {"u": waiting}))
+    assert kinds(host.event(5, 5, ours=None, uuid="v")) == []
+    found = host.look(u=UNKNOWN, v=CRASHED)
+    assert [failure.uuid for failure in failures(found)] == ["v"]
+    assert [one.text for one in found if one.uuid == "u" and "before the host booted" in one.text]
+    assert host.state.undecided == {}
+    assert host.look(u=UNKNOWN, v=CRASHED) == []
 
 
 def test_nothing_of_an_earlier_boot_or_connection_colours_what_comes_now() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from instancemonitor.config import Events, Libvirt, Settings
 from instancemonitor.ledger import End, State
-from instancemonitor.model import LIFECYCLE, Connected, DomainEvent, DomainView, Lost, Message, Snapshot
+from instancemonitor.model import LIFECYCLE, Connected, DomainEvent, DomainView, Dropped, Lost, Message, Snapshot
 from instancemonitor.monitor import RETRY_S, Monitor
 from instancemonitor.state import StateFile, decode, encode
 from masakari.common.clock import Clock
@@ -48,6 +48,19 @@ class Crasher:
         effect()
         if self.calls == self.die_at:
             raise Died
+
+
+class Hang(Crasher):
+    """Tells whether the first call would have been noticed as late if it hung: it was begun with a beat."""
+
+    def __init__(self, beaten: Callable[[], bool]) -> None:
+        super().__init__()
+        self._beaten = beaten
+        self.noticed: bool | None = None
+
+    def call(self, effect: Callable[[], None]) -> None:
+        self.noticed = self._beaten() if self.noticed is None else self.noticed
+        super().call(effect)
 
 
 class Disk(StateFile):
@@ -86,12 +99,17 @@ class Time(Clock):
 
     def __init__(self) -> None:
         self.at = 1_800_000_000.0
+        self.up = 1000.0
 
     def now(self) -> float:
         return self.at
 
     def monotonic(self) -> float:
-        return self.at - 1_700_000_000.0
+        return self.up
+
+    def go_on(self, seconds: float) -> None:
+        self.at += seconds
+        self.up += seconds
 
 
 class World:
@@ -114,8 +132,19 @@ class World:
 
     def begin(self) -> Monitor:
         """Start it, and let it connect."""
+        self.monitor = self.make()
+        try:
+            self.monitor.begin()
+        except Died:
+            self.crasher.die_at = -1
+            return self.begin()
+        self.connect()
+        return self.monitor
+
+    def make(self) -> Monitor:
+        """Another process, which has not begun."""
         self.inbox = queue.SimpleQueue()
-        self.monitor = monitor = Monitor(
+        return Monitor(
             self.inbox,
             self.disk,
             self.spool,
@@ -127,13 +156,6 @@ class World:
             self._wake,
             self._beat,
         )
-        try:
-            monitor.begin()
-        except Died:
-            self.crasher.die_at = -1
-            return self.begin()
-        self.connect()
-        return self.monitor
 
     def _wake(self) -> None:
         self.woken += 1
@@ -164,7 +186,7 @@ class World:
 
     def pass_time(self, seconds: float = 3.0) -> None:
         """If the monitor dies of it, another one is started at once."""
-        self.clock.at += seconds
+        self.clock.go_on(seconds)
         try:
             if self.monitor:
                 self.monitor.step(0)
@@ -180,7 +202,7 @@ class World:
 
     def start(self, uuid: str) -> None:
         """It takes longer than what times are compared with."""
-        self.clock.at += 1.5
+        self.clock.go_on(1.5)
         self.run_ids += 1
         self.domains[uuid] = (1, 1, self.run_ids)
         self.logs.pop(uuid, None)
@@ -296,6 +318,40 @@ def test_what_fails_while_libvirt_is_away_is_reported_when_it_comes_back(caplog:
     assert world.reports() == {U: 1}
 
 
+def test_a_death_during_the_first_look_after_a_connection_is_reported_once() -> None:
+    world = house(U)
+    world.tell(Lost(world.clock.at, "it hangs"), Connected(world.clock.at, "test:///default"))
+    view = world.view()
+    world.kill(U)
+    world.tell(view)
+    world.look()
+    assert world.reports() == {U: 1}
+
+
+def test_a_guest_that_nova_starts_during_the_first_look_after_a_connection_is_not_reported_again() -> None:
+    world = house(U)
+    world.kill(U)
+    world.tell(Lost(world.clock.at, "it hangs"), Connected(world.clock.at, "test:///default"))
+    view = world.view()
+    world.start(U)
+    world.tell(view)
+    world.look()
+    assert world.reports() == {U: 1}
+
+
+def test_it_is_connected_when_it_has_looked_at_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    world = house(U)
+    assert world.monitor and caplog.text.count("connected to test:///default") == 1
+    for _ in range(2):
+        world.tell(Lost(world.clock.at, "it hangs"), Connected(world.clock.at, "test:///default"))
+    assert caplog.text.count("connected to") == 1 and caplog.text.count("it hangs") == 1
+    assert "known" in world.monitor.status()
+    world.look()
+    world.look()
+    assert caplog.text.count("connected to") == 2 and "watched" in world.monitor.status()
+
+
 def test_the_first_start_ever_reports_nothing_of_before() -> None:
     world = World()
     world.kill(U)
@@ -341,8 +397,17 @@ def test_no_death_of_the_process_loses_a_report_or_makes_a_second_one() -> None:
 
 @pytest.mark.parametrize("seed", range(150))
 def test_any_order_of_deaths_stops_restarts_and_crashes_gives_each_report_once(seed: int) -> None:
+    any_order(seed, house())
+
+
+@pytest.mark.parametrize("seed", range(150, 250))
+def test_so_it_is_when_the_clock_is_set_back_between_them(seed: int) -> None:
+    any_order(seed, house(U, V, W), "the clock is set back", "the clock is set back")
+
+
+def any_order(seed: int, world: World, *more_acts: str) -> None:
     """`must`: deaths that a report is owed for; a death that was started over before anybody looked leaves no trace."""
-    dice, world = random.Random(seed), house()
+    dice = random.Random(seed)
     must = dict.fromkeys((U, V, W), 0)
     unseen = dict.fromkeys((U, V, W), False)
 
@@ -375,6 +440,8 @@ def test_any_order_of_deaths_stops_restarts_and_crashes_gives_each_report_once(s
             world.forget_reasons()
         elif what == "look":
             world.look()
+        elif what == "the clock is set back":
+            world.clock.at -= dice.uniform(1.5, 4000.0)
 
     acts = (
         "kill",
@@ -390,7 +457,7 @@ def test_any_order_of_deaths_stops_restarts_and_crashes_gives_each_report_once(s
     for _ in range(60):
         if dice.random() < 0.2:
             world.crasher.die_at, world.crasher.after = world.crasher.calls + dice.randint(1, 3), dice.random() < 0.5
-        act(dice.choice(acts + away), dice.choice((U, V, W)))
+        act(dice.choice(acts + away + more_acts), dice.choice((U, V, W)))
         settle()
         world.pass_time(dice.choice((0.0, 3.0)))
     world.crasher.die_at = -1
@@ -466,6 +533,27 @@ def test_the_status_tells_how_many_are_watched() -> None:
     assert world.monitor and world.monitor.status() == "2 instances watched, 1 of them running"
     world.tell(Lost(world.clock.at, "gone"))
     assert world.monitor.status() == "2 instances known, 1 of them running"
+    assert (single := house(U).monitor) and single.status() == "1 instance watched, 1 of them running"
+
+
+def test_it_tells_that_messages_were_dropped_and_where_to_look(caplog: pytest.LogCaptureFixture) -> None:
+    world = house(U)
+    world.tell(Dropped(world.clock.at, 10_000))
+    assert "10000 messages" in caplog.text and world.disk.path in caplog.text
+
+
+def test_a_hang_in_its_first_turn_is_noticed_too() -> None:
+    world = house(U)
+    world.spool.crasher = Crasher()
+    world.spool.crasher.full = OSError(28, "No space left on device")
+    world.kill(U)
+    world.monitor = None
+    monitor, beaten = world.make(), world.beats
+    world.spool.crasher = Hang(lambda: world.beats > beaten)
+    stopping = threading.Event()
+    stopping.set()
+    monitor.run(stopping)
+    assert world.spool.crasher.noticed
 
 
 def test_it_shows_that_it_lives_and_ends_when_told_to_with_everything_written() -> None:

@@ -18,8 +18,8 @@ FULL = State(
     boot_id="boot-1",
     viewed_at=1000.5,
     records={
-        "u": Record("instance-00000001", RUNNING, 1000.25, 7, True),
-        "v": Record("näme", STOPPED, 999.0, None, None),
+        "u": Record("instance-00000001", RUNNING, 1000.25, 7, True, 998.125),
+        "v": Record("näme", STOPPED, 999.0, None, None, None, True),
         "w": Record("w", INCOMING, 998.0, 8, False),
     },
     undecided={"x": Failure("x", "name", "guest_crash", 1.5, 2.5, "its guest crashed")},
@@ -34,6 +34,8 @@ records = st.builds(
     moments,
     st.none() | st.integers(),
     st.none() | st.booleans(),
+    st.none() | moments,
+    st.booleans(),
 )
 
 
@@ -71,6 +73,8 @@ DAMAGED = {
     "a record": damaged(records={"u": 1}),
     "a state": damaged(records={"u": {"name": "u", "state": "odd", "changed_at": 1}}),
     "a run": damaged(records={"u": {"name": "u", "state": RUNNING, "changed_at": 1, "run_id": "7"}}),
+    "a time": damaged(records={"u": {"name": "u", "state": RUNNING, "changed_at": 1, "died": False, "logged_at": "1"}}),
+    "a death": damaged(records={"u": {"name": "u", "state": RUNNING, "changed_at": 1, "died": 0}}),
     "a kind": damaged(undecided={"x": {"uuid": "x", "name": "x", "kind": "odd"}}),
     "a report": damaged(pending={"id": "id"}),
 }
