@@ -9,6 +9,7 @@ whether the line succeeded. "&&" is for the other case. A line that needs a shel
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import pwd
 import re
@@ -30,7 +31,8 @@ GONE_WITHIN_S = 2.0
 FIRST_LOOK_S = 0.001
 LOOK_EVERY_S = 0.05
 OUTPUT_BYTES = 4096
-PIPE_BYTES = 65536
+READ_BYTES = 65536
+PIPE_BYTES = 1 << 20
 SHOWN_LENGTH = 200
 
 # What only a shell understands: outside quotes, and within double quotes, too.
@@ -101,8 +103,16 @@ def which(program: str, path: str = PATH) -> str:
     return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), "")
 
 
-def start_order(entries: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
-    """The distinct start lines in the order of the list, each with the entries that have it: equal commands run once.
+def named(line: str) -> str:
+    """What a line runs, for log and reports: its programs. Not their arguments, nor a line of the shell: they may be secret."""
+    try:
+        return ", ".join(_named(words) for words in plan(line)) or "nothing"
+    except ValueError:
+        return "a line that can't be read"
+
+
+def start_lines(entries: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
+    """The distinct start lines, each with the entries that have it: equal commands run once.
 
     Lines are equal when they are written alike and run as the same user; all entries of a group have the same
     run_as_root. Entries without a start line are left out.
@@ -116,7 +126,8 @@ def start_order(entries: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a line. `why` says what failed, empty when ok. `output`: the end of what it printed, in one line."""
+    """What became of a line. `why` says what failed, without arguments of commands; empty when ok. `output`: the beginning of
+    what it printed, its lines joined by " | "."""
 
     ok: bool
     why: str
@@ -151,9 +162,9 @@ class Commands:
             programs = plan(line)
             output = _Output()
         except (ValueError, OSError) as error:
-            return Result(False, f"{_shown(line)} can't be run: {getattr(error, 'strerror', None) or error}", "", 0.0)
+            return Result(False, f"{named(line)} can't be run: {getattr(error, 'strerror', None) or error}", "", 0.0)
         try:
-            why = _Turn(self, output, as_root and not self.is_root, timeout_s, stopping).all(programs, line)
+            why = _Turn(self, output, as_root and not self.is_root, timeout_s, stopping).all(programs)
         finally:
             output.close()
         return Result(not why, why, output.text(), self.clock.monotonic() - began)
@@ -166,8 +177,10 @@ def _home() -> str:
         return "/"
 
 
-def _shown(line: str) -> str:
-    short = line if len(line) <= SHOWN_LENGTH else line[:SHOWN_LENGTH] + "…"
+def _named(words: list[str]) -> str:
+    if words[0] == SHELL:
+        return "a shell line"
+    short = words[0] if len(words[0]) <= SHOWN_LENGTH else words[0][:SHOWN_LENGTH] + "…"
     return f"`{_harmless(short)}`"
 
 
@@ -178,52 +191,53 @@ def _harmless(text: str) -> str:
 
 
 class _Output:
-    """Takes what commands print, and keeps the end of it.
+    """Takes what commands print, and keeps the beginning of it.
 
     A pipe whose reader is gone kills who writes to it, one that is full stops him, and a file grows as long as a daemon lives
-    that inherited it. So commands get a pipe opened for reading and writing, which therefore always has a reader; and when
-    we are done with it, writing to it no longer blocks: what does not fit is lost.
+    that inherited it. So commands get a pipe opened for reading and writing, which therefore always has a reader, and writing
+    to it never blocks, from the start: we may be killed at any moment. What does not fit is lost, so it is made big.
     """
 
     def __init__(self) -> None:
         self._reader, only_writer = os.pipe()
         try:
-            self.descriptor = os.open(f"/proc/self/fd/{only_writer}", os.O_RDWR | os.O_CLOEXEC)
+            self.descriptor = os.open(f"/proc/self/fd/{only_writer}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             os.close(self._reader)
             raise
         finally:
             os.close(only_writer)
+        with suppress(OSError):  # the limit of this user
+            fcntl.fcntl(self._reader, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         os.set_blocking(self._reader, False)
         self._poll = select.poll()
         self._poll.register(self._reader, select.POLLIN)
-        self._tail = b""
+        self._begun = b""
         self._cut = False
 
     def read(self, wait_s: float) -> None:
         """Take what is there; wait for something at most so long."""
         if self._poll.poll(max(0.0, wait_s) * 1000):
             with suppress(BlockingIOError):  # a command may read it, too
-                self._keep(os.read(self._reader, PIPE_BYTES))
+                self._keep(os.read(self._reader, READ_BYTES))
 
     def note(self, text: str) -> None:
         """A line of our own between those of the commands."""
         self._keep(f"\n[{text}]\n".encode())
 
     def text(self) -> str:
-        """The end of it, at most 4 KiB, in one line without control characters."""
-        return ("… " if self._cut else "") + _harmless(self._tail.decode("utf-8", "replace"))
+        """The beginning of it, at most 4 KiB, in one line without control characters."""
+        return _harmless(self._begun.decode("utf-8", "replace")) + (" …" if self._cut else "")
 
     def close(self) -> None:
         """Take no more. Whoever still has it may go on writing."""
-        os.set_blocking(self.descriptor, False)
         os.close(self.descriptor)
         os.close(self._reader)
 
     def _keep(self, data: bytes) -> None:
-        joined = self._tail + data
-        self._cut = self._cut or len(joined) > OUTPUT_BYTES
-        self._tail = joined[-OUTPUT_BYTES:]
+        fits = OUTPUT_BYTES - len(self._begun)
+        self._begun += data[:fits]
+        self._cut = self._cut or len(data) > fits
 
 
 class _Turn:
@@ -243,9 +257,9 @@ class _Turn:
         self._leaving = False
         self._cut = False
 
-    def all(self, programs: list[list[str]], line: str) -> str:
+    def all(self, programs: list[list[str]]) -> str:
         """Run them; why the line failed, or empty."""
-        shown = [_shown(line if len(programs) == 1 else shlex.join(words)) for words in programs]
+        shown = [_named(words) for words in programs]
         why = ""
         for number, words in enumerate(programs):
             if why:

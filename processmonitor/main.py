@@ -7,13 +7,13 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from masakari import __version__
 from masakari.common import daemon, node, program
 from masakari.common.clock import Clock
 from masakari.common.monitor import Reporting
+from masakari.common.monitor_config import DEFAULT_KEY_FILE
 from masakari.common.program import SIGNALS, Loaded
 from masakari.common.report import new_id, process_report
 from processmonitor import config, proclist, systemd
@@ -22,7 +22,7 @@ from processmonitor.jobs import Jobs
 from processmonitor.outages import Outages
 from processmonitor.procfs import Pidfds, Processes
 from processmonitor.supervise import Rules
-from processmonitor.watch import Watch
+from processmonitor.watch import Watch, counted
 
 log = logging.getLogger("processmonitor")
 
@@ -36,7 +36,7 @@ EPILOG = """examples:
   masakari-processmonitor --daemon --pidfile /run/masakari/processmonitor.pid      (for init scripts)
 
 A changed file is noticed without a signal.
-""" + SIGNALS.format(fixed=" (a changed state_dir needs a restart)")
+""" + SIGNALS.format(fixed=" (a changed state_dir or spool limit needs a restart)")
 
 
 class ProcessMonitor:
@@ -51,7 +51,7 @@ class ProcessMonitor:
         daemon.only_one(settings.state_dir)
         self.signals = daemon.Signals()
         self.threads = daemon.Threads(self.signals.wake)
-        self.pulse = daemon.Pulse(clock, LATE_AFTER_S + settings.process.process_check_interval)
+        self.pulse = daemon.Pulse(clock, LATE_AFTER_S)
         self.reporting = Reporting(settings, clock)
         processes = Processes()
         self.watch = Watch(
@@ -59,7 +59,7 @@ class ProcessMonitor:
             self._rules,
             processes,
             Pidfds(processes),
-            Jobs(Commands(clock).run, systemd.ask, node.is_stopping),
+            Jobs(Commands(clock).run, systemd.ask, node.is_stopping, processes.any_runs),
             Outages(
                 os.path.join(settings.state_dir, "outages.json"),
                 self.reporting.origin().boot_id,
@@ -106,7 +106,7 @@ class ProcessMonitor:
             self.threads,
             systemd,
             reload=self.reload,
-            healthy=lambda: not self.pulse.late(),
+            healthy=self.pulse.well,
             clock=self.clock,
             status=self.status,
             stop_within_s=STOP_WITHIN_S,
@@ -117,15 +117,11 @@ class ProcessMonitor:
         self._stamps = self._files()
         loaded = _load(self.arguments)
         settings, lists = loaded.settings
-        if settings.state_dir != self.settings.state_dir:
-            log.warning("state_dir changed: that needs a restart, the old value stays in use")
-            settings = replace(settings, process=replace(settings.process, state_dir=self.settings.state_dir))
-        program.open_log(loaded, self.arguments.debug)
-        self.settings = self.reporting.settings = settings
+        self.settings = self.reporting.reload(settings, lambda: program.open_log(loaded, self.arguments.debug))
         self.watch.reload(lists.entries)
         for warning in loaded.warnings:
             log.warning("%s", warning)
-        log.info("settings reloaded: %d processes in the list", len(lists.entries))
+        log.info("settings reloaded: %s in the list", counted(len(lists.entries)))
 
     def _notice_changes(self, stopping: threading.Event) -> None:
         """Let the main thread reload when a file has changed; two looks must agree, for an editor may be at it."""
@@ -140,8 +136,12 @@ class ProcessMonitor:
             seen = now
 
     def _files(self) -> tuple[tuple[int, int] | None, ...]:
-        paths = (self.arguments.config, self.settings.process.process_list_path, self.settings.process.key_file)
-        return tuple(_stamp(path) for path in paths)
+        return tuple(_stamp(path) for path in watched_files(self.arguments.config, self.settings))
+
+
+def watched_files(path: str, settings: config.Settings) -> list[str]:
+    """The files whose change makes a reload: the settings at that path, the list, and the key, also one that is not there yet."""
+    return [path, settings.process.process_list_path, settings.process.key_file or DEFAULT_KEY_FILE]
 
 
 def _stamp(path: str) -> tuple[int, int] | None:
@@ -158,7 +158,7 @@ def _load(arguments: argparse.Namespace) -> Loaded:
     lists = read_list(process.process_list_path, process.report_only)
     level = "debug" if settings.debug else process.log_level
     secrets = [settings.identity.secret]
-    return Loaded((settings, lists), [*warnings, *lists.warnings], secrets, level, process.log_file)
+    return Loaded((settings, lists), [*warnings, *lists.warnings], secrets, level, process.log_file, settings.state_dir)
 
 
 def read_list(path: str, report_only: tuple[str, ...]) -> proclist.Lists:

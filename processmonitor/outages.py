@@ -1,4 +1,4 @@
-"""Port to the file that remembers which processes are down or were stopped by an operator, and which reports are owed.
+"""Port to the file that remembers which processes are down, were stopped by an operator or sleep, and which reports are owed.
 
 A report is written here, with its id, before it goes into the spool, and struck out after it: whatever happens in between, the
 next start puts the same report into the spool again, and the same id changes nothing there or at the controller.
@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from masakari.common import durable
-from processmonitor.supervise import DOWN, STOPPED
+from processmonitor.supervise import DOWN, SLEEPING, STOPPED
 
 log = logging.getLogger(__name__)
 
 UP = "up"
+RESTING = (STOPPED, SLEEPING)
 MOST_OWED = 8
 """Reports kept for one process while the spool takes none: of a flapping process the last ones tell enough."""
 
@@ -30,9 +31,9 @@ MakeReport = Callable[[str, str, str, float, str], Body]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is remembered of a process. state: down, stopped, or up when only reports are owed.
+    """What is remembered of a process. state: down, stopped, sleeping, or up when only reports are owed.
 
-    since: Unix seconds. on_failure: as it was reported. unit, boot_id: of what was stopped.
+    since: Unix seconds. on_failure: as it was reported. unit, boot_id: of what was stopped or sleeps.
     """
 
     state: str
@@ -65,24 +66,24 @@ class Outages:
         self._records = self._read()
         for name, record in list(self._records.items()):
             # What an operator stopped before the host booted is started with everything else.
-            if record.state == STOPPED and record.boot_id != boot_id:
-                self.forget_stopped(name)
+            if record.state in RESTING and record.boot_id != boot_id:
+                self.forget_rest(name)
 
     def remembered(self, name: str) -> str:
-        """DOWN or STOPPED, if an earlier run of the monitor left the process so; else empty."""
+        """DOWN, STOPPED or SLEEPING, if the process was last seen so; else empty."""
         record = self._records.get(name)
         return record.state if record and record.state != UP else ""
 
     def names(self) -> list[str]:
-        """Every process that is down or was stopped."""
+        """Every process that is down, was stopped or sleeps."""
         return [name for name in self._records if self.remembered(name)]
 
     def since(self, name: str) -> float:
-        """When it went down or was stopped, Unix seconds."""
+        """When it went down, was stopped or fell asleep, Unix seconds."""
         return self._records[name].since
 
     def unit(self, name: str) -> str:
-        """The systemd service of a process that was stopped, "" if unknown."""
+        """The systemd service of a process that was stopped or sleeps, "" if unknown."""
         record = self._records.get(name)
         return record.unit if record else ""
 
@@ -101,13 +102,13 @@ class Outages:
             self._set(name, Record(UP, at, on_failure, owed=(*self._owed(name), body)))
             self.flush()
 
-    def stopped(self, name: str, unit: str, at: float) -> None:
-        """Remember, for this boot of the host, that an operator stopped it."""
-        self._set(name, Record(STOPPED, at, unit=unit, boot_id=self._boot_id, owed=self._owed(name)))
+    def rests(self, name: str, state: str, unit: str, at: float) -> None:
+        """Remember, for this boot of the host, that it is STOPPED or SLEEPING."""
+        self._set(name, Record(state, at, unit=unit, boot_id=self._boot_id, owed=self._owed(name)))
 
-    def forget_stopped(self, name: str) -> None:
+    def forget_rest(self, name: str) -> None:
         """It runs again, or its service has failed since."""
-        if self.remembered(name) == STOPPED:
+        if self.remembered(name) in RESTING:
             self._set(name, replace(self._records[name], state=UP))
 
     def flush(self) -> str:
@@ -176,6 +177,6 @@ class Outages:
 
 def _record(fields: Mapping[str, Any]) -> Record:
     record = Record(**{**fields, "since": float(fields["since"]), "owed": tuple(fields["owed"])})
-    if record.state not in (DOWN, STOPPED, UP) or not all(isinstance(body, dict) for body in record.owed):
+    if record.state not in (DOWN, UP, *RESTING) or not all(isinstance(body, dict) for body in record.owed):
         raise ValueError("not a record of an outage")
     return record

@@ -54,6 +54,7 @@ def load(path: str, report_only: tuple[str, ...]) -> Lists:
     """Read and check a process_list.yaml. ConfigError with everything that is wrong."""
     findings = Findings(path)
     text = read(findings)
+    lines = text.split("\n")
     entries = []
     for number, node in enumerate(_items(findings, text), start=1):
         if not _is_mapping(node):
@@ -61,7 +62,7 @@ def load(path: str, report_only: tuple[str, ...]) -> Lists:
                 _line(node), f"is {_called(node)}, not a process; write process_name and the other keys behind the '-'"
             )
         else:
-            entries.append(_Item(findings, node, text.split("\n")).entry(str(number), report_only))
+            entries.append(_Item(findings, node, lines).entry(str(number), report_only))
     return findings.finish(entries)
 
 
@@ -79,6 +80,13 @@ def _items(findings: Findings, text: str) -> Sequence[Node]:
         return []
     except yaml.YAMLError as error:
         findings.problem(0, f"is not YAML: {' '.join(str(error).split())}")
+        return []
+    except RecursionError:
+        findings.problem(0, "can't be read as YAML: its brackets and indentations are nested too deeply")
+        return []
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # What PyYAML lets through: \U and a number that is no character, a version of a thousand digits.
+        findings.problem(0, f"can't be read as YAML: {error}")
         return []
     if root is None or _kind(root) == "null":
         return []

@@ -61,12 +61,18 @@ class Processes:
         fields = self._stat(str(process.pid))
         return fields is not None and fields[0] not in "ZX" and int(fields[19]) == process.started
 
-    def unit(self, process: Process) -> str:
-        """The systemd service of a process, "" for none or one of a user's own manager. Unavailable as above.
+    def any_runs(self, key: str) -> bool:
+        """Whether any process is there that the key names. Unavailable as above. May be called by any thread."""
+        return bool(self.matching([key])[key])
 
-        It has to be asked for while the process runs.
+    def unit(self, process: Process) -> str:
+        """The systemd service of a process; "" for none, one of a user's own manager, or our own. Unavailable as above.
+
+        It has to be asked for while the process runs. What our own commands have started is in our service; what systemd
+        says about that is about us.
         """
-        return unit_in(os.fsdecode(self._read(str(process.pid), "cgroup")))
+        unit, own = (unit_in(os.fsdecode(self._read(str(pid), "cgroup"))) for pid in (process.pid, self._own_pid))
+        return "" if unit == own else unit
 
     def _pids(self) -> list[str]:
         try:

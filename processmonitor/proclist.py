@@ -25,6 +25,7 @@ COLUMNS = (
     "hook after restart",
 )
 ID, KEY, START, RESTART, FIRST_HOOK = range(5)
+MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +92,15 @@ class Findings:
 
 
 def read(findings: Findings) -> str:
-    """The text of the file. ConfigError when it can't be read; a warning when others may write to it."""
+    """The text of the file. ConfigError when it can't be read or is bigger than 1 MiB; a warning when others may write to it."""
     path = findings.path
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
-            text = file.read()
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ConfigError([f"{path}: is bigger than 1 MiB, which no list of processes is"])
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: is not UTF-8 text (byte {error.start})"]) from None
     except OSError as error:

@@ -6,6 +6,7 @@ gone        none is there any more; systemd is asked why, before anything is don
 restarting  its restart command runs, or has run and the process is awaited
 down        no restart helped; the controller has been told, once
 stopped     an operator stopped it: nothing is done until it runs again
+sleeping    it ended in order, and systemd starts it when its socket is used: nothing is done until it runs again
 
 All times are monotonic seconds.
 """
@@ -18,7 +19,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
-STARTING, RUNNING, GONE, RESTARTING, DOWN, STOPPED = "starting", "running", "gone", "restarting", "down", "stopped"
+from masakari.common.text import count
+
+STARTING, RUNNING, GONE, RESTARTING, DOWN = "starting", "running", "gone", "restarting", "down"
+STOPPED, SLEEPING = "stopped", "sleeping"
 
 FIRST_LOOK_S = 0.05
 LEAST_LOOKING_S = 1.0
@@ -34,7 +38,7 @@ ACTIVE_S = 2.0
 
 ACTIVE_LOOK_S = 0.25
 HALTING_LOOK_S = 5.0
-STOPPED_LOOK_S = 60.0
+RESTING_LOOK_S = 60.0
 SETTLE_S = 5.0
 LONGEST_SETTLE_S = 600.0
 FLAP_S = 3600.0
@@ -44,7 +48,8 @@ class Verdict(Enum):
     """Why a process is not there, as far as it can be told."""
 
     STOPPED = "stopped by an operator"
-    ENDED = "ended in order by itself"
+    SLEEPS = "sleeps until its socket is used"
+    ENDED = "ended in order, and nobody asked for it"
     BUSY = "systemd is starting or stopping it"
     RESTARTING = "systemd is restarting it after a crash"
     ACTIVE = "systemd says that it runs"
@@ -99,15 +104,15 @@ class Verb(Enum):
     ASK = enum.auto()
     REPORT_DOWN = enum.auto()
     REPORT_UP = enum.auto()
-    REMEMBER_STOPPED = enum.auto()
-    FORGET_STOPPED = enum.auto()
+    REMEMBER_REST = enum.auto()
+    FORGET_REST = enum.auto()
     NOTE = enum.auto()
     WARN = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing to do. text: the reason of a report, or what to log."""
+    """One thing to do. text: the reason of a report, what to log, or STOPPED or SLEEPING as what it rests."""
 
     verb: Verb
     text: str = ""
@@ -136,18 +141,19 @@ class State:
 
 Step = tuple[State, tuple[Action, ...]]
 _ASK = Action(Verb.ASK)
+_RESTS = {Verdict.STOPPED: STOPPED, Verdict.SLEEPS: SLEEPING}
 
 
 def begin(alive: bool, remembered: str, now: float) -> Step:
-    """The first step. remembered: DOWN or STOPPED if an earlier run of the monitor left it so, else empty.
+    """The first step. remembered: DOWN, STOPPED or SLEEPING if an earlier run of the monitor left it so, else empty.
 
-    What runs is left alone; what does not is started, unless an operator stopped it.
+    What runs is left alone; what does not is started, unless an operator stopped it or it sleeps.
     """
     if remembered == DOWN:
         state = State(DOWN, now, due=now)
         return (state, ()) if alive else (state, (Action(Verb.START),))
-    if remembered == STOPPED:
-        return State(STOPPED, now, due=now), ()
+    if remembered in (STOPPED, SLEEPING):
+        return State(remembered, now, due=now), ()
     if alive:
         return State(RUNNING, now), ()
     return State(STARTING, now, waiting=True), (Action(Verb.START),)
@@ -191,11 +197,8 @@ def _gone(state: State, seen: Seen, rules: Rules, now: float) -> Step:
     if verdict is Verdict.HALTING:
         note = (Action(Verb.NOTE, "ended: the host is shutting down"),) if not state.looks else ()
         return replace(state, since=now, due=now + HALTING_LOOK_S, looks=state.looks + 1), note
-    # What ends by itself soon after a restart has failed, however politely.
-    if verdict is Verdict.STOPPED or (verdict is Verdict.ENDED and not state.tries):
-        text = f"{verdict.value}: nothing is done until it runs again"
-        stopped = State(STOPPED, now, due=now + STOPPED_LOOK_S, flaps=state.flaps, up_at=state.up_at)
-        return stopped, (Action(Verb.REMEMBER_STOPPED, text), Action(Verb.NOTE, text))
+    if verdict in _RESTS:
+        return _rest(state, verdict, now)
     if verdict is Verdict.RESTARTING and not state.counted and state.tries < rules.retry:
         state = replace(state, tries=state.tries + 1, counted=True)
     if verdict is Verdict.ACTIVE and now - state.since < ACTIVE_S:
@@ -210,7 +213,7 @@ def _gone(state: State, seen: Seen, rules: Rules, now: float) -> Step:
 def _fail(state: State, rules: Rules, now: float) -> Step:
     """It is down and nobody else is at it: restart it, now or when the pause is over, or give up."""
     if state.tries >= rules.retry:
-        text = f"not running after {state.tries} restarts" + (f": {state.why}" if state.why else "")
+        text = f"not running after {count(state.tries, 'restart')}" + (f": {state.why}" if state.why else "")
         flaps = state.flaps + 1 if now - state.up_at < FLAP_S else 0
         down = State(DOWN, now, due=now + rules.check_interval_s, flaps=flaps, up_at=-math.inf)
         return down, (Action(Verb.REPORT_DOWN, text),)
@@ -272,16 +275,24 @@ def _down(state: State, seen: Seen, rules: Rules, now: float) -> Step:
     return State(RUNNING, state.since, flaps=state.flaps, up_at=now), (Action(Verb.REPORT_UP, text),)
 
 
-def _stopped(state: State, seen: Seen, rules: Rules, now: float) -> Step:
+def _rest(state: State, verdict: Verdict, now: float) -> Step:
+    text = f"{verdict.value}: nothing is done until it runs again"
+    resting = State(_RESTS[verdict], now, due=now + RESTING_LOOK_S, flaps=state.flaps, up_at=state.up_at)
+    return resting, (Action(Verb.REMEMBER_REST, resting.phase), Action(Verb.NOTE, text))
+
+
+def _resting(state: State, seen: Seen, rules: Rules, now: float) -> Step:
     if seen.alive:
-        actions = (Action(Verb.FORGET_STOPPED), Action(Verb.NOTE, "runs again"))
+        actions = (Action(Verb.FORGET_REST), Action(Verb.NOTE, "runs again"))
         return State(RUNNING, now, flaps=state.flaps, up_at=state.up_at), actions
-    if seen.verdict is Verdict.FAILED:
-        # Somebody, or a socket unit, has started it since, and that failed.
+    if seen.verdict in (Verdict.FAILED, Verdict.ENDED):
+        # Somebody, or a socket unit, has started it since.
         failed, then = _fail(replace(state, waiting=False, why=seen.verdict.value), rules, now)
-        return failed, (Action(Verb.FORGET_STOPPED), *then)
+        return failed, (Action(Verb.FORGET_REST), *then)
+    if seen.verdict and _RESTS.get(seen.verdict, state.phase) != state.phase:
+        return _rest(state, seen.verdict, now)
     if seen.verdict:
-        return replace(state, waiting=False, due=now + STOPPED_LOOK_S), ()
+        return replace(state, waiting=False, due=now + RESTING_LOOK_S), ()
     if state.waiting or now < state.due:
         return state, ()
     return replace(state, waiting=True, due=math.inf), (_ASK,)
@@ -293,5 +304,6 @@ _PHASES = {
     GONE: _gone,
     RESTARTING: _restarting,
     DOWN: _down,
-    STOPPED: _stopped,
+    STOPPED: _resting,
+    SLEEPING: _resting,
 }

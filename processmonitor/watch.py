@@ -18,7 +18,7 @@ from processmonitor.entry import Entry
 from processmonitor.jobs import Jobs
 from processmonitor.outages import Outages
 from processmonitor.presence import Presence, SeesProcesses, WaitsForProcesses
-from processmonitor.supervise import DOWN, STOPPED, Action, Rules, Seen, State, Verb, Verdict, begin, step
+from processmonitor.supervise import DOWN, SLEEPING, STOPPED, Action, Rules, Seen, State, Verb, Verdict, begin, step
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,14 @@ FULL_LOOK_S = 60.0
 """How often everything is looked for, also what is held: new workers, and programs that changed their name."""
 
 SOON_S = 1.0
+LONGEST_PAUSE_S = 10.0
+FINISH_WITHIN_S = 3.5
+"""How long commands under way are waited for at the end; a single one gets 3 s, and says itself when that was not enough."""
+
+
+def counted(number: int) -> str:
+    """1 process, 2 processes."""
+    return "1 process" if number == 1 else f"{number} processes"
 
 
 class Watch:
@@ -42,7 +50,7 @@ class Watch:
         clock: Clock,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
-        """beat is called at least every PROCESS_CHECK_INTERVAL while the thread does its work."""
+        """beat is called when the thread begins, and at least every 10 s while it does its work."""
         self._rules = rules
         self._pidfds = pidfds
         self._presence = Presence(processes, pidfds)
@@ -80,13 +88,15 @@ class Watch:
         return self._status
 
     def run(self, stopping: threading.Event) -> None:
-        """Watch until stopping is set and wake() is called. Commands under way are then left to end."""
+        """Watch until stopping is set and wake() is called. Commands under way then have 3.5 s to finish."""
         self._stopping = stopping
+        self._beat()
         while not stopping.is_set():
             self.turn()
+        self._finish()
 
     def turn(self) -> None:
-        """Wait until there is something to do, at most PROCESS_CHECK_INTERVAL, and do it."""
+        """Wait until there is something to do, at most PROCESS_CHECK_INTERVAL or 10 s, and do it."""
         try:
             lost = self._presence.wait(self._pause_s())
             if lost:
@@ -104,8 +114,17 @@ class Watch:
         self._status = self._sentence(self._outages.flush())
         self._beat()
 
+    def _finish(self) -> None:
+        until = self._clock.monotonic() + FINISH_WITHIN_S
+        under_way = self._jobs.under_way()
+        for thread in under_way:
+            thread.join(max(0.0, until - self._clock.monotonic()))
+        left = ", ".join(thread.name for thread in under_way if thread.is_alive())
+        if left:
+            log.warning("%s still under way: what runs is left to itself, and what comes after it is not run", left)
+
     def _pause_s(self) -> float:
-        longest = self._rules().check_interval_s
+        longest = min(self._rules().check_interval_s, LONGEST_PAUSE_S)
         if self._blind:
             return longest
         if not self._wanted.empty() or self._touched or self._news:
@@ -131,7 +150,7 @@ class Watch:
                 self._drop(name)
             for name in set(self._outages.names()) - self._entries.keys():
                 self._outages.up(name, self._clock.now(), "no longer watched: it has left the list of processes")
-                self._outages.forget_stopped(name)
+                self._outages.forget_rest(name)
         new = [name for name in self._entries if name not in self._states]
         if not new:
             return
@@ -212,11 +231,11 @@ class Watch:
         elif verb is Verb.REPORT_UP:
             log.warning("%s: runs again; %s; it is reported, and watched as before", name, text)
             self._outages.up(name, self._clock.now(), text)
-        elif verb is Verb.REMEMBER_STOPPED:
-            self._outages.stopped(name, self._unit(name), self._clock.now())
+        elif verb is Verb.REMEMBER_REST:
+            self._outages.rests(name, text, self._unit(name), self._clock.now())
         else:
-            assert verb is Verb.FORGET_STOPPED, verb
-            self._outages.forget_stopped(name)
+            assert verb is Verb.FORGET_REST, verb
+            self._outages.forget_rest(name)
 
     def _start(self, entries: list[Entry]) -> None:
         if not entries:
@@ -255,8 +274,8 @@ class Watch:
         self.wake()
 
     def _sentence(self, problem: str) -> str:
-        parts = [f"{len(self._states)} processes watched"]
-        for phase, text in ((DOWN, "down"), (STOPPED, "stopped by an operator")):
+        parts = [f"{counted(len(self._states))} watched"]
+        for phase, text in ((DOWN, "down"), (STOPPED, Verdict.STOPPED.value), (SLEEPING, Verdict.SLEEPS.value)):
             names = [name for name in self._outages.names() if self._outages.remembered(name) == phase]
             if names:
                 listed = ", ".join(f"{name} since {utc(self._outages.since(name))}" for name in names)

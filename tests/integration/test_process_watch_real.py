@@ -102,8 +102,10 @@ class Lab:
         processes = Processes()
         self.pidfds = FastPidfds(processes)
         outages = Outages(str(self.folder / "outages.json"), "boot", self._report, self._put)
-        jobs = Jobs(Commands(Clock()).run, lambda _: Verdict.UNKNOWN, self._is_stopping)
-        watch = Watch(entries, lambda: self.rules, processes, self.pidfds, jobs, outages, FastClock())
+        self.jobs = Jobs(
+            Commands(Clock(), finish_within_s=0.2).run, lambda _: Verdict.UNKNOWN, self._is_stopping, processes.any_runs
+        )
+        watch = Watch(entries, lambda: self.rules, processes, self.pidfds, self.jobs, outages, FastClock())
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=watch.run, args=(self.stopping,), daemon=True)
         self.thread.start()
@@ -165,6 +167,24 @@ def test_a_process_that_runs_already_is_left_alone(lab: Lab) -> None:
     assert lab.pids("agent") == [pid]
 
 
+def test_one_that_starts_while_its_hook_runs_is_not_started_again(lab: Lab) -> None:
+    began, go = lab.folder / "began", lab.folder / "go"
+    hook = f"touch {began}; while [ ! -e {go} ]; do sleep 0.02; done"
+    lab.open(lab.entry("agent", pre_start=hook, start=f"touch {lab.folder}/started"))
+    until(began.exists)
+    pid = lab.launch("agent")
+    go.touch()
+    until(lambda: not lab.jobs.under_way())
+    assert lab.pids("agent") == [pid]
+    assert not (lab.folder / "started").exists()
+
+
+def test_a_start_that_hangs_holds_up_no_other(lab: Lab) -> None:
+    lab.open(lab.entry("stuck", start=f"{lab.path('hanging')} 1000"), lab.entry("agent"))
+    until(lambda: lab.pids("agent"))
+    assert lab.pids("stuck") == []
+
+
 def test_restarts_in_vain_are_one_report_and_a_start_by_hand_is_another(lab: Lab) -> None:
     lab.launch("agent")
     tried = lab.folder / "tried"
@@ -178,7 +198,7 @@ def test_restarts_in_vain_are_one_report_and_a_start_by_hand_is_another(lab: Lab
     lab.launch("agent")
     until(lambda: len(lab.reports()) == 2)
     assert lab.reports()[1] == ("agent", "up", "disable")
-    until(lambda: lab.watch.status() == "1 processes watched")
+    until(lambda: lab.watch.status() == "1 process watched")
 
 
 def test_an_outage_is_reported_once_though_the_monitor_is_restarted_in_the_middle(lab: Lab) -> None:

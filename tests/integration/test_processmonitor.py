@@ -40,10 +40,11 @@ class Workers:
         # Of one width: a key is a piece of the command line, and worker-1 would be one of worker-10.
         self.names = [f"worker-{number:02}" for number in range(many)]
         for name in self.names:
-            self._script(name, WORKER)
-            self._script(f"start-{name}", START.format(folder=folder, name=name))
+            self.script(name, WORKER)
+            self.script(f"start-{name}", START.format(folder=folder, name=name))
 
-    def _script(self, name: str, text: str) -> None:
+    def script(self, name: str, text: str) -> None:
+        """An executable file in the folder."""
         path = self.folder / name
         path.write_text(text)
         path.chmod(0o755)
@@ -173,7 +174,7 @@ def test_what_can_not_be_started_is_reported_once_and_nova_compute_is_disabled_u
         workers.kill("worker-00")
         house.until_told("worker-00", "down")
         until(lambda: not house.enabled(), WITHIN_S, lambda: "nova-compute is not disabled")
-        assert "ended with 3" in running.said()
+        assert f"`{house.folder}/start-worker-00` ended with 3" in running.said()
         running.restart()
         workers.mend("worker-00")
         workers.start("worker-00")
@@ -218,6 +219,47 @@ def test_a_changed_list_is_noticed_and_a_broken_one_changes_nothing(house: House
         workers.kill("worker-00")
         workers.until_runs("worker-00", but=second)
         assert not workers.pid("worker-02"), "what has left the list is not started again"
+
+
+def test_what_needs_a_restart_is_said_and_another_host_is_refused(house: House, workers: Workers) -> None:
+    with monitor(house, workers) as running:
+        until_watched(running, workers)
+        running.write_config(spool_max_mb=1, process_check_interval=3600)
+        running.reload()
+        assert "spool_max_mb changed: that needs a restart, 64 stays in use" in running.said()
+        key = running.key.read_text()
+        running.key.write_text(key.replace(f"host = {HOST}", "host = compute2"))
+        running.reload()
+        assert "not reloaded, the settings in use stay: this host is compute2" in running.said()
+        running.key.write_text(key)
+        running.reload()
+        assert running.said().count("spool_max_mb changed") == 2
+
+
+@pytest.mark.parametrize("seconds", [1, 5])
+def test_a_command_under_way_gets_to_its_end_though_the_monitor_is_stopped(
+    house: House, workers: Workers, seconds: int
+) -> None:
+    """The one within the time that it is given, the other when nobody reads what it prints any more."""
+    folder = house.folder
+    workers.script(
+        "slow", f"#!/bin/sh\ntouch {folder}/began\nsleep {seconds}\nhead -c 200000 /dev/zero\ntouch {folder}/done\n"
+    )
+    with monitor(house, workers) as running:
+        until_watched(running, workers)
+        running.write_list(
+            [f"1,{folder}/worker-00,{folder}/slow --password hunter2,{folder}/slow --password hunter2,,,,"]
+        )
+        running.reload()
+        workers.kill("worker-00")
+        until((folder / "began").exists, WITHIN_S, running.said)
+        began = time.monotonic()
+        assert running.terminate() == 0
+        assert time.monotonic() - began < 5
+        assert ("still ran when the processmonitor was stopped" in running.said()) == (seconds == 5)
+        assert (folder / "done").exists() == (seconds == 1)
+        until((folder / "done").exists, WITHIN_S, running.said)
+        assert "hunter2" not in running.said()
 
 
 def test_it_ends_in_time_and_refuses_a_second_instance(house: House, workers: Workers) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from masakari.common import durable
 from processmonitor.outages import Outages
+from processmonitor.supervise import SLEEPING, STOPPED
 
 BOOT, NEXT_BOOT = "boot-1", "boot-2"
 
@@ -153,15 +154,22 @@ def test_what_is_owed_is_bounded(disk: Disk) -> None:
 
 
 def test_a_planned_stop_is_remembered_until_it_runs_again(disk: Disk) -> None:
-    disk.open().stopped("a", "a.service", 5.0)
+    disk.open().rests("a", STOPPED, "a.service", 5.0)
     outages = disk.open()
     assert (outages.remembered("a"), outages.unit("a")) == ("stopped", "a.service")
-    outages.forget_stopped("a")
+    outages.forget_rest("a")
     assert outages.names() == disk.open().names() == []
 
 
+def test_what_sleeps_is_known_after_a_restart_of_the_monitor(disk: Disk) -> None:
+    disk.open().rests("a", SLEEPING, "a.service", 5.0)
+    outages = disk.open()
+    assert (outages.remembered("a"), outages.unit("a")) == (SLEEPING, "a.service")
+    assert disk.open(NEXT_BOOT).names() == []
+
+
 def test_a_planned_stop_is_forgotten_with_the_boot(disk: Disk) -> None:
-    disk.open().stopped("a", "a.service", 5.0)
+    disk.open().rests("a", STOPPED, "a.service", 5.0)
     assert disk.open(NEXT_BOOT).names() == []
 
 

@@ -10,7 +10,7 @@ from masakari.common.errors import Unavailable
 from processmonitor.matching import belongs
 from processmonitor.procfs import Process, Processes, unit_in
 from processmonitor.supervise import Verdict
-from processmonitor.systemd import judge
+from processmonitor.systemd import judge, judge_sockets, sockets_of
 
 LIBVIRTD, COMPUTE, SSHD = "/usr/sbin/libvirtd", "/usr/bin/nova-compute", "/usr/sbin/sshd"
 
@@ -28,6 +28,25 @@ MATCHES = [
     ("qemu-ga", ["/usr/sbin/qemu-ga", "--daemonize"]),
     ("tail -F /var/log/x", ["tail", "-F", "/var/log/x"]),
     ("grepper", ["/usr/bin/grepperd"]),
+    ("nova-compute", ["/usr/bin/python3", COMPUTE, "--config-file", "/etc/nova/nova.conf"]),
+    ("python3 /usr/bin/nova-compute", ["/usr/bin/python3", COMPUTE, "--config-file", "/etc/nova/nova.conf"]),
+    ("nova-compute --config-file", ["/usr/bin/python3", COMPUTE, "--config-file", "/etc/nova/nova.conf"]),
+    ("python3", ["/usr/bin/python3", COMPUTE]),
+    ("nova-compute", ["/usr/bin/python3.11", "-W", "ignore", "-u", "-X", "utf8", COMPUTE]),
+    ("nova-compute", ["/usr/bin/python3 /usr/bin/nova-compute --config-file /etc/nova/nova.conf"]),
+    ("nova.cmd.compute", ["python3", "-um", "nova.cmd.compute", "--debug"]),
+    ("nova.cmd.compute", ["python3", "-mnova.cmd.compute", "--debug"]),
+    (
+        "/usr/bin/python /usr/local/bin/masakari-hostmonitor",
+        ["/usr/bin/python", "/usr/local/bin/masakari-hostmonitor", "--config", "x"],
+    ),
+    ("agent.pl", ["/usr/bin/perl", "-w", "-I", "/opt/lib", "-Mstrict", "/opt/agent.pl", "-e"]),
+    ("agent.rb", ["ruby", "-rtime", "-I", "lib", "/opt/agent.rb"]),
+    ("agent.js", ["node", "--require", "./hook.js", "/opt/agent.js"]),
+    ("agent.php", ["php", "-c", "/etc/php.ini", "/opt/agent.php"]),
+    ("agent.jar", ["java", "-server", "-Xmx1g", "-jar", "/opt/agent.jar", "--port", "1"]),
+    ("org.example.Agent", ["/usr/bin/java", "-cp", "/opt/a.jar:/opt/b.jar", "org.example.Agent", "x"]),
+    ("-Dproc_agent", ["java", "-Dproc_agent", "org.example.Main"]),
 ]
 
 MENTIONS = [
@@ -46,6 +65,24 @@ MENTIONS = [
     ("nova-compute", ["/usr/libexec/qemu-kvm", "-name", "guest=nova-compute"]),
     ("nova-compute", ["python3", "-c", "import os  # nova-compute"]),
     ("nova-compute", ["perl", "-ne", "print if /nova-compute/"]),
+    (
+        "nova-compute",
+        ["/usr/bin/python3", "/usr/bin/openstack", "compute", "service", "list", "--service", "nova-compute"],
+    ),
+    ("nova-compute", ["/usr/bin/python3", "/opt/check.py", "nova-compute"]),
+    ("nova-compute", ["/usr/bin/python3 /opt/check.py nova-compute"]),
+    ("nova-compute", ["python3", "-m", "check", "nova-compute"]),
+    ("nova-compute", ["python3", "-mcheck", "nova-compute"]),
+    ("nova-compute", ["python3", "-Ic", "import os  # nova-compute"]),
+    ("nova-compute", ["python3", "-", "nova-compute"]),
+    ("nova-compute", ["ruby", "-ne", "puts if /nova-compute/"]),
+    ("nova-compute", ["node", "--eval", "look('nova-compute')"]),
+    ("nova-compute", ["java", "-jar", "/opt/check.jar", "nova-compute"]),
+    ("nova-compute", ["openstack", "compute", "service", "list", "--service", "nova-compute"]),
+    ("nova-compute", ["nova", "service-list", "--binary", "nova-compute"]),
+    ("nova-compute", ["curl", "http://x/nova-compute"]),
+    ("nova-compute", ["wget", "-O", "/tmp/nova-compute", "http://x"]),
+    ("nova-compute", ["tcpdump", "-w", "/tmp/nova-compute.pcap"]),
     ("sh", ["sh"]),
     ("agent.sh", ["bash"]),
     ("nova-compute", ["/usr/bin/nova-conductor"]),
@@ -138,6 +175,15 @@ def test_a_process_that_cannot_be_read_is_an_error_and_no_outage(proc: Proc) -> 
         proc.find(LIBVIRTD)
 
 
+def test_the_unit_of_this_monitor_is_nobody_elses(proc: Proc) -> None:
+    proc.add(50, 1, ["processmonitor"], cgroup="0::/system.slice/masakari-processmonitor.service\n")
+    proc.add(60, 1, ["agent"], cgroup="0::/system.slice/masakari-processmonitor.service\n")
+    proc.add(61, 1, ["agent"], cgroup="0::/system.slice/agent.service\n")
+    processes = Processes(str(proc.folder), 50)
+    assert processes.unit(Process(60, 60)) == ""
+    assert processes.unit(Process(61, 61)) == "agent.service"
+
+
 @pytest.mark.parametrize(
     ("cgroup", "unit"),
     [
@@ -160,12 +206,23 @@ def shown(
     return {"LoadState": load, "ActiveState": active, "SubState": sub, "Result": result, "Job": job, **times}
 
 
-def times(began: int, left: int, ended: int) -> dict[str, str]:
-    names = ("ExecMainStartTimestampMonotonic", "ActiveExitTimestampMonotonic", "ExecMainExitTimestampMonotonic")
-    return dict(zip(names, map(str, (began, left, ended)), strict=True))
+def times(began: int, left: int, ended: int, again: int = 5) -> dict[str, str]:
+    names = (
+        "ExecMainStartTimestampMonotonic",
+        "ActiveExitTimestampMonotonic",
+        "ExecMainExitTimestampMonotonic",
+        "InactiveExitTimestampMonotonic",
+    )
+    return dict(zip(names, map(str, (began, left, ended, again)), strict=True))
 
 
-TOLD, BY_ITSELF, LATER_MAIN = times(10, 20, 21), times(10, 21, 20), times(30, 20, 31)
+TOLD, BY_ITSELF, LATER_MAIN, CALLED_OFF = (
+    times(10, 20, 21),
+    times(10, 21, 20),
+    times(30, 20, 31, 29),
+    times(10, 21, 20, 22),
+)
+SOCKETS = {"TriggeredBy": "libvirtd-ro.socket libvirtd.timer libvirtd.socket"}
 
 
 @pytest.mark.parametrize(
@@ -174,7 +231,11 @@ TOLD, BY_ITSELF, LATER_MAIN = times(10, 20, 21), times(10, 21, 20), times(30, 20
         (shown("inactive", "dead", **TOLD), Verdict.STOPPED),
         (shown("inactive", "dead", load="masked", **TOLD), Verdict.STOPPED),
         (shown("inactive", "dead", **BY_ITSELF), Verdict.ENDED),
-        (shown("inactive", "dead"), Verdict.ENDED),
+        (shown("inactive", "dead"), Verdict.STOPPED),
+        (shown("inactive", "dead", **times(0, 0, 0, 0)), Verdict.STOPPED),
+        (shown("inactive", "dead", **LATER_MAIN), Verdict.STOPPED),
+        (shown("inactive", "dead", **CALLED_OFF), Verdict.STOPPED),
+        (shown("inactive", "dead", "exit-code", **CALLED_OFF), Verdict.STOPPED),
         (shown("inactive", "dead", load="not-found"), Verdict.UNKNOWN),
         (shown("inactive", "dead", job="77"), Verdict.BUSY),
         (shown("deactivating", "stop-sigterm"), Verdict.BUSY),
@@ -193,3 +254,31 @@ TOLD, BY_ITSELF, LATER_MAIN = times(10, 20, 21), times(10, 21, 20), times(30, 20
 )
 def test_systemd_tells_a_stop_from_a_failure(properties: dict[str, str], verdict: Verdict) -> None:
     assert judge(properties) is verdict
+
+
+def test_a_service_may_have_sockets_that_start_it() -> None:
+    assert sockets_of(shown("inactive", "dead", **SOCKETS)) == ["libvirtd-ro.socket", "libvirtd.socket"]
+    assert sockets_of(shown("inactive", "dead")) == []
+
+
+LISTENING, CLOSED, BROKEN = [
+    {"ActiveState": active, "SubState": sub}
+    for active, sub in (("active", "listening"), ("inactive", "dead"), ("failed", "failed"))
+]
+
+
+@pytest.mark.parametrize(
+    ("sockets", "verdict"),
+    [
+        ([LISTENING], Verdict.SLEEPS),
+        ([CLOSED, LISTENING], Verdict.SLEEPS),
+        ([CLOSED], Verdict.ENDED),
+        ([CLOSED | {"ActiveExitTimestampMonotonic": "7"}], Verdict.STOPPED),
+        ([CLOSED, BROKEN], Verdict.FAILED),
+        ([], Verdict.ENDED),
+    ],
+)
+def test_a_service_that_ended_sleeps_while_a_socket_of_it_listens(
+    sockets: list[dict[str, str]], verdict: Verdict
+) -> None:
+    assert judge_sockets(sockets) is verdict

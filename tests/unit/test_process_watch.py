@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,7 @@ class Work:
 
     def __init__(self) -> None:
         self.open: list[tuple[str, str, Any]] = []
+        self.threads: list[Any] = []
 
     def start(self, entries: Any, timeout_s: float, stopping: threading.Event, answered: Any) -> None:
         self.open.extend(("start", entry.name, answered) for entry in entries)
@@ -114,6 +115,9 @@ class Work:
 
     def asked(self) -> list[tuple[str, str]]:
         return [(what, name) for what, name, _ in self.open]
+
+    def under_way(self) -> list[Any]:
+        return self.threads
 
     def answer(self, what: str, name: str, answer: Result | Verdict) -> None:
         job = next(job for job in self.open if job[:2] == (what, name))
@@ -219,6 +223,56 @@ def test_while_all_is_well_processes_are_looked_for_once_a_minute(lab: Lab) -> N
     assert lab.beats - beats >= 120
 
 
+def test_a_sign_of_life_comes_every_ten_seconds_however_rarely_processes_are_looked_for(lab: Lab) -> None:
+    lab.rules = Rules(check_interval_s=3600)
+    lab.host.run("a")
+    lab.open(entry("a"))
+    for broken in ("", "hidepid"):
+        lab.host.broken = broken
+        beats = lab.beats
+        lab.turns(600)
+        assert lab.beats - beats >= 60
+
+
+def test_a_first_turn_that_hangs_is_late_too(lab: Lab) -> None:
+    class Hangs(Exception):
+        pass
+
+    def hang(seconds: float) -> set[Process]:
+        raise Hangs
+
+    watch = lab.open()
+    beats = lab.beats
+    lab.host.wait = hang  # type: ignore[method-assign]
+    with pytest.raises(Hangs):
+        watch.run(threading.Event())
+    assert lab.beats == beats + 1
+
+
+def test_what_is_still_under_way_at_the_end_is_waited_for_and_then_named(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Thread:
+        def __init__(self, name: str, takes_s: float) -> None:
+            self.name, self.over_at = name, lab.host.time + takes_s
+
+        def join(self, timeout: float) -> None:
+            lab.host.time = min(max(lab.host.time, self.over_at), lab.host.time + timeout)
+
+        def is_alive(self) -> bool:
+            return lab.host.time < self.over_at
+
+    watch = lab.open()
+    began = lab.host.time
+    lab.work.threads = [Thread("start of a", 2), Thread("restart of b", 60), Thread("restart of c", 60)]
+    stopping = threading.Event()
+    stopping.set()
+    watch.run(stopping)
+    assert 3 < lab.host.time - began < 4
+    assert "restart of b, restart of c still under way" in caplog.text
+    assert "start of a" not in caplog.text
+
+
 def test_without_pidfds_a_death_is_seen_at_the_next_look(lab: Lab) -> None:
     lab.host.without_pidfd = True
     lab.host.run("a")
@@ -282,7 +336,26 @@ def test_a_planned_stop_survives_a_restart_of_the_monitor_quietly(lab: Lab) -> N
     assert lab.work.asked() == []
     lab.host.run("a")
     lab.turns(70)
-    assert lab.watch.status() == "1 processes watched"
+    assert lab.watch.status() == "1 process watched"
+    assert lab.told() == []
+
+
+def test_one_that_sleeps_until_its_socket_is_used_is_neither_restarted_nor_reported(lab: Lab) -> None:
+    lab.host.units["a"] = "a.service"
+    lab.host.run("a")
+    lab.open(entry("a"))
+    for _ in range(2):
+        lab.host.kill("a")
+        lab.watch.turn()
+        lab.work.answer("ask a.service", "a", Verdict.SLEEPS)
+        lab.watch.turn()
+        assert "; sleeps until its socket is used: a since" in lab.watch.status()
+        lab.turns(50)
+        assert lab.work.asked() == []
+        lab.host.run("a")
+        lab.turns(70)
+        lab.work.open.clear()
+        assert lab.watch.status() == "1 process watched"
     assert lab.told() == []
 
 
@@ -322,7 +395,7 @@ def test_one_that_leaves_the_list_while_it_is_down_is_reported_as_up(lab: Lab) -
     lab.turns(1)
     assert lab.reports[-1][:2] == ["a", "up"]
     assert "no longer watched" in lab.reports[-1][2]
-    assert lab.watch.status() == "1 processes watched"
+    assert lab.watch.status() == "1 process watched"
 
 
 def test_one_that_left_the_list_while_the_monitor_was_down_is_reported_as_up(lab: Lab) -> None:
@@ -354,7 +427,7 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_that_to_the_next_questio
     lab.watch.turn()
     late[2]("a", Verdict.STOPPED)
     lab.turns(1)
-    assert lab.watch.status() == "1 processes watched"
+    assert lab.watch.status() == "1 process watched"
     lab.work.answer("ask", "a", Verdict.FAILED)
     lab.watch.turn()
     assert lab.work.asked() == [("restart", "a")]
@@ -372,7 +445,7 @@ def test_a_proc_that_cannot_be_read_is_said_and_is_no_outage(lab: Lab, caplog: p
     lab.host.broken = ""
     lab.turns(6)
     assert lab.work.asked() == [("ask", "a")]
-    assert lab.watch.status() == "1 processes watched"
+    assert lab.watch.status() == "1 process watched"
 
 
 def test_nothing_is_started_before_proc_can_be_read(lab: Lab) -> None:
@@ -393,31 +466,110 @@ def test_a_name_that_stands_twice_in_the_list_is_watched_once_and_said_so(
     assert lab.work.asked() == [("start", "a")]
 
 
-def test_equal_start_lines_run_once_and_in_the_order_of_the_list_with_hooks_around(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    ran: list[str] = []
-    answered: list[str] = []
-    over = threading.Event()
+class Lines:
+    """Runs lines: each is done when the test says so."""
 
-    def run(line: str, **_: Any) -> Result:
-        ran.append(line)
-        return BAD if "pre" in line else OK
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.running: set[str] = set()
+        self.gates: dict[str, threading.Event] = {}
+        self.answered: dict[str, bool] = {}
+        self.news = threading.Condition()
 
-    def answer(name: str, result: Result) -> None:
-        answered.append(f"{name} {result.ok}")
-        if len(answered) == 4:
-            over.set()
+    def jobs(self) -> Jobs:
+        return Jobs(self.run, lambda _: Verdict.UNKNOWN, lambda: False, self.runs)
 
-    entries = [
-        entry("b", start="go", pre_start="pre b"),
-        entry("a", start="start a", post_start="post a"),
-        entry("c", start="go", post_start="post c"),
-        entry("d", start=""),
-    ]
+    def start(self, *entries: Entry) -> Jobs:
+        jobs = self.jobs()
+        jobs.start(entries, 1, threading.Event(), self.answer)
+        return jobs
+
+    def run(self, line: str, **_: Any) -> Result:
+        self._tell(lambda: self.ran.append(line))
+        assert self.gates.get(line, OVER).wait(10)
+        return replace(BAD, output="no luck | hunter2") if "pre" in line else OK
+
+    def runs(self, name: str) -> bool:
+        if "blind" in self.running:
+            raise Unavailable("hidepid")
+        return name in self.running
+
+    def answer(self, name: str, result: Result) -> None:
+        self._tell(lambda: self.answered.update({name: result.ok}))
+
+    def until(self, holds: Callable[[], object]) -> None:
+        with self.news:
+            assert self.news.wait_for(holds, 10), (self.ran, self.answered)
+
+    def _tell(self, change: Callable[[], object]) -> None:
+        with self.news:
+            change()
+            self.news.notify_all()
+
+
+OVER = threading.Event()
+OVER.set()
+
+
+def test_equal_start_lines_run_once_with_the_hooks_of_all_around(caplog: pytest.LogCaptureFixture) -> None:
+    lines = Lines()
     with caplog.at_level(logging.INFO):
-        Jobs(run, lambda _: Verdict.UNKNOWN, lambda: False).start(entries, 1, threading.Event(), answer)
-        assert over.wait(10)
-    assert ran == ["pre b", "go", "post c", "start a", "post a"]
-    assert sorted(answered) == ["a True", "b True", "c True", "d True"]
-    assert "b, c: it ended with 1" in caplog.text
+        lines.start(
+            entry("b", start="go", pre_start="pre b"),
+            entry("a", start="start a", post_start="post a"),
+            entry("c", start="go", post_start="post c"),
+            entry("d", start=""),
+        )
+        lines.until(lambda: len(lines.answered) == 4)
+    assert [line for line in lines.ran if line in ("pre b", "go", "post c")] == ["pre b", "go", "post c"]
+    assert [line for line in lines.ran if line.endswith(" a")] == ["start a", "post a"]
+    assert lines.answered == dict.fromkeys("abcd", True)
+    assert "b, c: it ended with 1; it said: no luck" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_a_start_command_that_hangs_holds_up_no_other() -> None:
+    lines = Lines()
+    lines.gates["start a"] = threading.Event()
+    jobs = lines.start(entry("a"), entry("b"))
+    lines.until(lambda: "b" in lines.answered)
+    assert [thread.name for thread in jobs.under_way()] == ["start of a"]
+    lines.gates["start a"].set()
+    lines.until(lambda: "a" in lines.answered)
+
+
+def test_what_runs_by_the_time_of_its_start_line_is_not_started_again() -> None:
+    lines = Lines()
+    lines.gates["pre b"] = threading.Event()
+    lines.running = {"a", "c"}
+    lines.start(
+        entry("a", pre_start="pre a"),
+        entry("b", pre_start="pre b"),
+        entry("c", start="both"),
+        entry("d", start="both"),
+    )
+    lines.until(lambda: len(lines.answered) == 3 and "pre b" in lines.ran)
+    lines.running.add("b")
+    lines.gates["pre b"].set()
+    lines.until(lambda: len(lines.answered) == 4)
+    assert sorted(lines.ran) == ["both", "pre b"]
+    assert all(lines.answered.values())
+
+
+def test_nothing_is_started_while_proc_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
+    lines = Lines()
+    lines.running = {"blind"}
+    lines.start(entry("a"))
+    lines.until(lambda: "a" in lines.answered)
+    assert (lines.ran, lines.answered) == ([], {"a": False})
+    assert "a: not started: hidepid" in caplog.text
+
+
+def test_the_log_has_no_arguments_of_a_command(caplog: pytest.LogCaptureFixture) -> None:
+    lines = Lines()
+    with caplog.at_level(logging.INFO):
+        lines.start(entry("a", start="/opt/start --password hunter2"), entry("b", start="start x | tee hunter2"))
+        lines.until(lambda: len(lines.answered) == 2)
+    assert "a: `/opt/start` done in 0.1 s" in caplog.text
+    assert "b: a shell line done in 0.1 s" in caplog.text
+    assert "hunter2" not in caplog.text

@@ -206,6 +206,38 @@ def test_what_is_no_list_of_processes_is_told_with_its_line(file: Path, text: st
     assert problem.startswith(said)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 3000,
+        "- " * 3000,
+        "{a: " * 3000,
+        '- "\\UFFFFFFFF"\n',
+        '- "\\U0011FFFF"\n',
+        f"%YAML 1.{'9' * 5000}\n--- a\n",
+    ],
+)
+def test_what_the_yaml_reader_stumbles_over_is_told_with_the_file(file: Path, text: str) -> None:
+    [problem] = problems(file, text)
+    assert problem.startswith(": can't be read as YAML: ")
+    assert len(problem) < 300
+
+
+def test_a_list_that_contains_itself_is_refused(file: Path) -> None:
+    assert problems(file, "- &a [*a]\n")[0].startswith(":1: is a list, not a process")
+    assert any(": process_name: must be text" in problem for problem in problems(file, "- &a {process_name: *a}\n"))
+
+
+def test_a_file_that_is_far_too_big_is_refused_whatever_it_is(file: Path) -> None:
+    assert problems(file, "# \n" * 400_000) == [": is bigger than 1 MiB, which no list of processes is"]
+    with pytest.raises(ConfigError, match="/dev/zero: is bigger than 1 MiB"):
+        process_yaml.load("/dev/zero", REPORT_ONLY)
+
+
+def test_a_long_list_is_read_in_no_time(file: Path) -> None:
+    assert len(load(file, "".join(SOUND.replace(": a", f": a{number}") for number in range(5000))).entries) == 5000
+
+
 def test_nothing_in_the_file_is_built_or_run(file: Path) -> None:
     text = SOUND.replace("/bin/true", "!!python/object/apply:os.system ['false']", 1)
     assert problems(file, text) == [

@@ -10,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processmonitor import supervise
-from processmonitor.supervise import DOWN, RESTARTING, RUNNING, STARTING, STOPPED, Rules, Seen, State, Verb, Verdict
+from processmonitor.supervise import (
+    DOWN,
+    RESTARTING,
+    RUNNING,
+    SLEEPING,
+    STARTING,
+    STOPPED,
+    Rules,
+    Seen,
+    State,
+    Verb,
+    Verdict,
+)
 
 COMMAND_S = 0.2
 ASK_S = 0.01
@@ -240,11 +252,61 @@ def test_a_planned_stop_is_left_alone_until_it_runs_again() -> None:
     world = World(verdict=Verdict.STOPPED)
     world.set_alive(False)
     world.run(600)
-    assert world.verbs() == ["REMEMBER_STOPPED"]
+    assert world.verbs() == ["REMEMBER_REST"]
+    assert world.state.phase == STOPPED
     world.set_alive(True)
     world.run(61)
-    assert world.verbs() == ["REMEMBER_STOPPED", "FORGET_STOPPED"]
+    assert world.verbs() == ["REMEMBER_REST", "FORGET_REST"]
     assert world.state.phase == RUNNING
+
+
+def test_one_that_ends_in_order_although_nobody_asked_for_it_is_restarted() -> None:
+    world = World(verdict=Verdict.ENDED, on_restart=revive)
+    world.set_alive(False)
+    world.run(100)
+    assert world.verbs() == ["RESTART"]
+
+
+def test_one_that_ends_in_order_and_cannot_be_restarted_is_reported() -> None:
+    world = World(verdict=Verdict.ENDED)
+    world.set_alive(False)
+    world.run(100)
+    assert world.verbs() == ["RESTART"] * 3 + ["REPORT_DOWN"]
+
+
+def test_one_that_sleeps_until_its_socket_is_used_is_left_alone() -> None:
+    world = World(verdict=Verdict.SLEEPS)
+    for _ in range(5):
+        world.set_alive(False)
+        world.run(600)
+        assert world.state.phase == SLEEPING
+        world.set_alive(True)
+        world.run(120)
+        assert world.state.phase == RUNNING
+    assert world.verbs() == ["REMEMBER_REST", "FORGET_REST"] * 5
+
+
+def test_one_that_slept_when_the_monitor_ended_is_not_started() -> None:
+    world = World(alive=False, remembered=SLEEPING, verdict=Verdict.SLEEPS).run(600)
+    assert world.verbs() == []
+
+
+def test_one_that_fails_when_its_socket_wakes_it_is_restarted() -> None:
+    world = World(alive=False, remembered=SLEEPING, verdict=Verdict.FAILED, on_restart=revive).run(100)
+    assert world.verbs() == ["FORGET_REST", "RESTART"]
+
+
+def test_one_that_was_stopped_or_sleeps_is_known_as_what_it_was_last() -> None:
+    world = World(verdict=Verdict.STOPPED)
+    world.set_alive(False)
+    world.run(30)
+    world.verdict = Verdict.SLEEPS
+    world.run(100)
+    assert world.state.phase == SLEEPING
+    world.verdict = Verdict.STOPPED
+    world.run(100)
+    assert world.state.phase == STOPPED
+    assert world.verbs() == ["REMEMBER_REST"] * 3
 
 
 def test_a_planned_stop_known_from_before_is_not_started() -> None:
@@ -253,12 +315,13 @@ def test_a_planned_stop_known_from_before_is_not_started() -> None:
 
 
 def test_a_stopped_service_that_fails_when_it_is_started_is_restarted() -> None:
-    world = World(verdict=Verdict.ENDED, on_restart=revive)
-    world.set_alive(False)
-    world.run(30)
-    world.verdict = Verdict.FAILED
-    world.run(100)
-    assert world.verbs() == ["REMEMBER_STOPPED", "FORGET_STOPPED", "RESTART"]
+    for verdict in (Verdict.FAILED, Verdict.ENDED):
+        world = World(verdict=Verdict.STOPPED, on_restart=revive)
+        world.set_alive(False)
+        world.run(30)
+        world.verdict = verdict
+        world.run(100)
+        assert world.verbs() == ["REMEMBER_REST", "FORGET_REST", "RESTART"]
 
 
 def test_a_stopped_service_that_systemd_cannot_tell_about_stays_stopped() -> None:
@@ -349,7 +412,7 @@ def test_a_shutdown_that_begins_between_two_restarts_stops_them() -> None:
         max_size=25,
     ),
     st.integers(1, 4),
-    st.sampled_from(["", DOWN, STOPPED]),
+    st.sampled_from(["", DOWN, STOPPED, SLEEPING]),
     st.booleans(),
 )
 def test_whatever_happens_reports_alternate_and_restarts_are_limited(
