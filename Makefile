@@ -23,7 +23,7 @@ check: .venv/ready-test ## style, types, and the rules who may import what
 	@echo "-- mypy"; $(RUN) -m mypy $(MODULES) $(wildcard utils/*.py)
 	@echo "-- import rules"; $(RUN) -m pytest -q tests/unit/test_imports.py
 
-sim: .venv/ready-test mariadb libvirt ipmi ## 500 seeds of the simulation, 50 rounds of SIGKILL (SIM_SEEDS, SIM_KILLS)
+sim: .venv/ready-test mariadb ## 500 seeds of the simulation, 50 rounds of SIGKILL (SIM_SEEDS, SIM_KILLS)
 	@SIM_SEEDS=$${SIM_SEEDS:-500} SIM_KILLS=$${SIM_KILLS:-50} $(RUN) -m pytest -q -rfEs --durations=10 tests/sim
 
 bench: .venv/ready-test mariadb libvirt ## how fast it recovers, each number against its limit
