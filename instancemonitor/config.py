@@ -9,7 +9,6 @@ from typing import ClassVar
 from instancemonitor.model import DEFAULT_KINDS, KINDS
 from masakari.common.config import (
     ABSOLUTE_PATH,
-    LOG_LEVEL,
     Integer,
     Number,
     Reading,
@@ -23,8 +22,8 @@ from masakari.common.ini import Ini
 from masakari.common.monitor_config import (
     FOREIGN,
     Default,
-    Identity,
     Monitor,
+    MonitorSettings,
     identify,
     state_dir_option,
     urls_option,
@@ -51,7 +50,6 @@ class Callback(Monitor):
     interval: float = option(10, Number(0.1, 3600), "Longest pause between two tries, in seconds.")
     retry_timeout: float = option(10, Number(0.1, 600), "Seconds that a try may take.")
     state_dir: str = state_dir_option(STATE_DIR)
-    log_level: str = option("info", LOG_LEVEL, "Least severe messages that are logged.")
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,8 @@ class Events(Section):
 
     report: tuple[str, ...] = option(
         DEFAULT_KINDS,
-        Words(),
-        f"Kinds of events to report, of: {', '.join(KINDS)}. The controller acts on process_crash, guest_crash and "
+        Words(KINDS),
+        "Kinds of events to report. The controller acts on process_crash, guest_crash and "
         "watchdog_poweroff, and keeps the others on record.",
     )
 
@@ -86,29 +84,22 @@ OTHERS = {**FOREIGN, "host": "", "process": ""}
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(MonitorSettings):
     """All settings of the instancemonitor."""
 
     callback: Callback = field(default_factory=Callback)
     libvirt: Libvirt = field(default_factory=Libvirt)
     events: Events = field(default_factory=Events)
-    debug: bool = False
-    identity: Identity = field(default_factory=lambda: Identity("", "", "", ""))
 
     @property
     def monitor(self) -> Monitor:
-        """What every monitor has."""
+        """[callback]: what every monitor has."""
         return self.callback
 
     def with_monitor(self, monitor: Monitor) -> Settings:
         """The same settings with another main section."""
         assert isinstance(monitor, Callback)
         return replace(self, callback=monitor)
-
-    @property
-    def state_dir(self) -> str:
-        """The folder for what must survive a crash."""
-        return self.callback.state_dir
 
     @property
     def region_id(self) -> str:
@@ -135,12 +126,9 @@ def load(path: str) -> tuple[Settings, list[str]]:
     callback, libvirt, events, default = (reading.sections[name] for name in SECTIONS)
     assert isinstance(callback, Callback) and isinstance(libvirt, Libvirt)
     assert isinstance(events, Events) and isinstance(default, Default)
-    for word in events.report:
-        if word not in KINDS:
-            reading.problem("events", "report", f"{word!r} is no kind of event; known are {', '.join(KINDS)}")
     identity = identify(reading, "callback", callback)
     reading.finish()
-    return Settings(callback, libvirt, events, default.debug, identity), reading.warnings
+    return Settings(default.debug, identity, callback, libvirt, events), reading.warnings
 
 
 def render_docs() -> str:

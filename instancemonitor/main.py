@@ -16,7 +16,7 @@ from masakari import __version__
 from masakari.common import daemon, node, program
 from masakari.common.clock import Clock
 from masakari.common.errors import ConfigError
-from masakari.common.monitor import Reporting
+from masakari.common.monitor import Reporting, loaded
 from masakari.common.program import SIGNALS, Loaded
 from masakari.common.text import utc
 
@@ -58,7 +58,7 @@ class InstanceMonitor:
         self.arguments = arguments
         self.clock = clock
         self.settings = settings
-        daemon.only_one(settings.state_dir)
+        daemon.only_one(settings.monitor.state_dir)
         self.signals = daemon.Signals()
         self.threads = daemon.Threads(self.signals.wake)
         self.pulse = daemon.Pulse(clock, LATE_AFTER_S)
@@ -67,7 +67,7 @@ class InstanceMonitor:
         self.link = LibvirtLink(uri, self.inbox, clock)
         self.monitor = Monitor(
             self.inbox,
-            StateFile(os.path.join(settings.state_dir, "state.json")),
+            StateFile(os.path.join(settings.monitor.state_dir, "state.json")),
             self.reporting.spool,
             lambda: self.settings,
             self.reporting.origin,
@@ -113,24 +113,22 @@ class InstanceMonitor:
 
     def reload(self) -> None:
         """SIGHUP: read everything again and swap it, or raise ConfigError and change nothing."""
-        loaded = _load(self.arguments)
-        new: config.Settings = loaded.settings
+        read = _load(self.arguments)
+        new: config.Settings = read.settings
         libvirt = {name: getattr(self.settings.libvirt, name) for name in ("connection_uri", "log_dir")}
         for name, value in libvirt.items():
             if getattr(new.libvirt, name) != value:
                 log.warning("%s changed: that needs a restart, %s stays in use", name, value)
         new = replace(new, libvirt=replace(new.libvirt, **libvirt))
-        self.settings = self.reporting.reload(new, lambda: program.open_log(loaded, self.arguments.debug))
-        for warning in loaded.warnings:
+        self.settings = self.reporting.reload(new, lambda: program.open_log(read, self.arguments.debug))
+        for warning in read.warnings:
             log.warning("%s", warning)
         log.info("settings reloaded from %s", self.arguments.config)
 
 
 def _load(arguments: argparse.Namespace) -> Loaded:
     settings, warnings = config.load(arguments.config)
-    callback = settings.callback
-    level = "debug" if settings.debug else callback.log_level
-    return Loaded(settings, warnings, [settings.identity.secret], level, callback.log_file, settings.state_dir)
+    return loaded(settings, warnings)
 
 
 def _serve(arguments: argparse.Namespace, loaded: Loaded) -> int:

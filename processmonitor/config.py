@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from masakari.common.config import (
     ABSOLUTE_PATH,
-    LOG_LEVEL,
     Integer,
     Number,
     Reading,
@@ -23,8 +22,8 @@ from masakari.common.monitor_config import (
     FOREIGN,
     NO_ACCOUNT,
     Default,
-    Identity,
     Monitor,
+    MonitorSettings,
     identify,
     state_dir_option,
     urls_option,
@@ -99,7 +98,6 @@ class Process(Monitor):
         "Seconds after which a report that is still undelivered is an error in the log; it is kept.",
     )
     state_dir: str = state_dir_option(STATE_DIR)
-    log_level: str = option("info", LOG_LEVEL, "Least severe messages that are logged.")
 
 
 SECTIONS: dict[str, type[Section]] = {"process": Process, "DEFAULT": Default}
@@ -107,27 +105,20 @@ OTHERS = {**FOREIGN, "callback": "", "libvirt": "", "events": "", "host": ""}
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(MonitorSettings):
     """All settings of the processmonitor."""
 
     process: Process = field(default_factory=Process)
-    debug: bool = False
-    identity: Identity = field(default_factory=lambda: Identity("", "", "", ""))
 
     @property
     def monitor(self) -> Monitor:
-        """What every monitor has."""
+        """The process section: what every monitor has."""
         return self.process
 
     def with_monitor(self, monitor: Monitor) -> Settings:
         """The same settings with another main section."""
         assert isinstance(monitor, Process)
         return replace(self, process=monitor)
-
-    @property
-    def state_dir(self) -> str:
-        """The folder for what must survive a crash."""
-        return self.process.state_dir
 
     @property
     def region_id(self) -> str:
@@ -155,7 +146,7 @@ def load(path: str) -> tuple[Settings, list[str]]:
     assert isinstance(process, Process) and isinstance(default, Default)
     identity = identify(reading, "process", process)
     reading.finish()
-    return Settings(process, default.debug, identity), reading.warnings
+    return Settings(default.debug, identity, process), reading.warnings
 
 
 def render_docs() -> str:

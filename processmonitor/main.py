@@ -12,7 +12,7 @@ from typing import Any
 from masakari import __version__
 from masakari.common import daemon, node, program
 from masakari.common.clock import Clock
-from masakari.common.monitor import Reporting
+from masakari.common.monitor import Reporting, loaded
 from masakari.common.monitor_config import DEFAULT_KEY_FILE
 from masakari.common.program import SIGNALS, Loaded
 from masakari.common.report import new_id, process_report
@@ -48,7 +48,7 @@ class ProcessMonitor:
         self.arguments = arguments
         self.clock = clock
         self.settings = settings
-        daemon.only_one(settings.state_dir)
+        daemon.only_one(settings.monitor.state_dir)
         self.signals = daemon.Signals()
         self.threads = daemon.Threads(self.signals.wake)
         self.pulse = daemon.Pulse(clock, LATE_AFTER_S)
@@ -61,7 +61,7 @@ class ProcessMonitor:
             Pidfds(processes),
             Jobs(Commands(clock).run, systemd.ask, node.is_stopping, processes.any_runs),
             Outages(
-                os.path.join(settings.state_dir, "outages.json"),
+                os.path.join(settings.monitor.state_dir, "outages.json"),
                 self.reporting.origin().boot_id,
                 self._body,
                 self._put,
@@ -115,11 +115,11 @@ class ProcessMonitor:
     def reload(self) -> None:
         """Read the settings and the list again and swap them, or raise ConfigError and change nothing."""
         self._stamps = self._files()
-        loaded = _load(self.arguments)
-        settings, lists = loaded.settings
-        self.settings = self.reporting.reload(settings, lambda: program.open_log(loaded, self.arguments.debug))
+        read = _load(self.arguments)
+        settings, lists = read.settings
+        self.settings = self.reporting.reload(settings, lambda: program.open_log(read, self.arguments.debug))
         self.watch.reload(lists.entries)
-        for warning in loaded.warnings:
+        for warning in read.warnings:
             log.warning("%s", warning)
         log.info("settings reloaded: %s in the list", counted(len(lists.entries)))
 
@@ -156,9 +156,7 @@ def _load(arguments: argparse.Namespace) -> Loaded:
     settings, warnings = config.load(arguments.config)
     process = settings.process
     lists = read_list(process.process_list_path, process.report_only)
-    level = "debug" if settings.debug else process.log_level
-    secrets = [settings.identity.secret]
-    return Loaded((settings, lists), [*warnings, *lists.warnings], secrets, level, process.log_file, settings.state_dir)
+    return loaded(settings, [*warnings, *lists.warnings], (settings, lists))
 
 
 def read_list(path: str, report_only: tuple[str, ...]) -> proclist.Lists:

@@ -133,13 +133,18 @@ class Choice(Kind):
 
 @dataclasses.dataclass(frozen=True)
 class Words(Kind):
-    """Any number of words, separated by commas or blanks."""
+    """Any number of words, separated by commas or blanks; only certain ones if `known` has any."""
+
+    known: tuple[str, ...] = ()
 
     def parse(self, raw: str) -> tuple[str, ...]:
-        return tuple(word for word in re.split(r"[,\s]+", raw) if word)
+        words = tuple(word for word in re.split(r"[,\s]+", raw) if word)
+        if self.known and not set(words) <= set(self.known):
+            raise ValueError
+        return words
 
     def describe(self) -> str:
-        return "words separated by commas"
+        return f"words separated by commas{', of: ' if self.known else ''}{', '.join(self.known)}"
 
 
 LOG_LEVEL = Choice(

@@ -4,50 +4,37 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from masakari.common import node
 from masakari.common.clock import Clock
 from masakari.common.daemon import Threads
 from masakari.common.errors import ConfigError
-from masakari.common.monitor_config import Identity, Monitor
+from masakari.common.monitor_config import MonitorSettings
 from masakari.common.post import post
+from masakari.common.program import Loaded
 from masakari.common.report import Origin, put_right
-from masakari.common.sender import Delivery, Sender
+from masakari.common.sender import Sender
 from masakari.common.spool import Spool
 
 log = logging.getLogger(__name__)
 
 MIB = 1 << 20
 Body = Mapping[str, Any]
-S = TypeVar("S", bound="MonitorSettings")
+S = TypeVar("S", bound=MonitorSettings)
 
 APPLIED_AT_START = ("state_dir", "spool_max_mb", "spool_max_age_h")
 """Options of the main section that a running monitor does not change."""
 
 
-class MonitorSettings(Protocol):
-    """The settings of any monitor, as far as reporting goes."""
-
-    @property
-    def identity(self) -> Identity: ...
-
-    @property
-    def delivery(self) -> Delivery: ...
-
-    @property
-    def region_id(self) -> str: ...
-
-    @property
-    def monitor(self) -> Monitor: ...
-
-    @property
-    def state_dir(self) -> str: ...
-
-    def with_monitor(self, monitor: Any) -> Any:
-        """The same settings with another main section."""
+def loaded(settings: MonitorSettings, warnings: Sequence[str], everything: Any = None) -> Loaded:
+    """What a monitor has read of its files; everything: more than its settings."""
+    monitor = settings.monitor
+    level = "debug" if settings.debug else monitor.log_level
+    found = settings if everything is None else everything
+    return Loaded(found, warnings, [settings.identity.secret], level, monitor.log_file, monitor.state_dir)
 
 
 class Reporting:
@@ -60,7 +47,7 @@ class Reporting:
         self._boot_id = node.boot_id()
         limits = settings.monitor
         self.spool = Spool(
-            os.path.join(settings.state_dir, "spool"),
+            os.path.join(limits.state_dir, "spool"),
             clock,
             max_bytes=int(limits.spool_max_mb * MIB),
             max_age_s=limits.spool_max_age_h * 3600,

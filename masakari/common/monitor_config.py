@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from masakari.common import node
-from masakari.common.config import ABSOLUTE_PATH, Number, Reading, Section, Text, Urls, YesNo, option
+from masakari.common.config import ABSOLUTE_PATH, LOG_LEVEL, Number, Reading, Section, Text, Urls, YesNo, option
 from masakari.common.errors import ConfigError
 from masakari.common.keys import Key, load_keys
+from masakari.common.sender import Delivery
+
+S = TypeVar("S", bound="MonitorSettings")
 
 DEFAULT_KEY_FILE = "/etc/masakari/key.conf"
 
@@ -69,6 +72,8 @@ class Monitor(Section):
         Number(0.1, 100000),
         "Reports older than this are dropped, which is logged as an error. An alarm comes at four fifths of it.",
     )
+    state_dir: str = state_dir_option("")
+    log_level: str = option("info", LOG_LEVEL, "Least severe messages that are logged.")
     log_file: str = option(
         "",
         ABSOLUTE_PATH,
@@ -94,6 +99,33 @@ class Identity:
     cluster_port: str
     key_id: str
     secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class MonitorSettings:
+    """All settings of a monitor. Each has one main section, which is a Monitor."""
+
+    debug: bool = False
+    identity: Identity = field(default_factory=lambda: Identity("", "", "", ""))
+
+    @property
+    def monitor(self) -> Monitor:
+        """The main section."""
+        raise NotImplementedError
+
+    def with_monitor(self: S, monitor: Monitor) -> S:
+        """The same settings with another main section."""
+        raise NotImplementedError
+
+    @property
+    def region_id(self) -> str:
+        """The region sent along with each report."""
+        raise NotImplementedError
+
+    @property
+    def delivery(self) -> Delivery:
+        """How reports are delivered."""
+        raise NotImplementedError
 
 
 def identify(reading: Reading, section: str, settings: Monitor) -> Identity:

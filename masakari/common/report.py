@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from masakari.common.notification import MAX_LENGTH
 from masakari.common.text import utc
-
-TEXT_LIMIT = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ def instance_report(
     event_id, event_type, detail = numbers
     body = _body(origin, report_id, "VM", noticed_at)
     body.update(uuid=instance, eventID=event_id, eventType=event_type, detail=detail)
-    body.update(utc_time=_exactly(failed_at), reason=reason[:TEXT_LIMIT])
+    body.update(utc_time=_exactly(failed_at), reason=reason[:MAX_LENGTH])
     return body
 
 
@@ -58,8 +57,8 @@ def process_report(
     """
     body = _body(origin, report_id, "nodeStatus", at)
     body.update(eventID="1", eventType="1", detail="1", startTime=body["time"], endTime=None)
-    body.update(process=process[:TEXT_LIMIT], state=state, on_failure=on_failure)
-    body.update(utc_time=_exactly(at), reason=reason[:TEXT_LIMIT])
+    body.update(process=process[:MAX_LENGTH], state=state, on_failure=on_failure)
+    body.update(utc_time=_exactly(at), reason=reason[:MAX_LENGTH])
     return body
 
 

@@ -11,14 +11,15 @@ import json
 import logging
 import random
 import threading
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from masakari.common.clock import Clock
 from masakari.common.errors import Unavailable
+from masakari.common.post import Answer
 from masakari.common.signature import HEADER, sign
-from masakari.common.spool import Entry
+from masakari.common.spool import Entry, Spool
 from masakari.common.text import count, local
 
 log = logging.getLogger(__name__)
@@ -56,48 +57,7 @@ class Delivery:
     ca_bundle: str = ""
 
 
-class Spool(Protocol):
-    """Where reports wait."""
-
-    def oldest(self, but: Container[str]) -> str | None:
-        """The oldest report that waits, leaving these out."""
-
-    def holds(self, report_id: str) -> bool:
-        """Whether it waits."""
-
-    def waiting(self) -> int:
-        """How many wait."""
-
-    def since(self) -> float | None:
-        """When the oldest one came, Unix seconds."""
-
-    def read(self, report_id: str) -> Entry | None:
-        """A report; None when it doesn't wait any more. OSError: not now."""
-
-    def remove(self, report_id: str) -> None:
-        """It is delivered."""
-
-    def set_aside(self, report_id: str, why: str) -> None:
-        """It will never be accepted."""
-
-    def aside(self) -> int:
-        """How many were set aside."""
-
-    def trim(self) -> list[str]:
-        """Drop what is over the limits."""
-
-
-class Answered(Protocol):
-    """An HTTP answer."""
-
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def body(self) -> bytes: ...
-
-
-Post = Callable[[str, bytes, Mapping[str, str], float, str], Answered]
+Post = Callable[[str, bytes, Mapping[str, str], float, str], Answer]
 """url, body, headers, timeout_s, ca_bundle. Raises Unavailable when there is no complete answer in time."""
 
 
@@ -227,7 +187,7 @@ class Sender:
             return (report_id,)
         return tuple(entry.body.get(name) for name in ("type", "hostname", "uuid", "process"))
 
-    def _ask_all(self, entry: Entry) -> Answered | None:
+    def _ask_all(self, entry: Entry) -> Answer | None:
         """Post to one controller after the other until one takes it, or calls it malformed; else the last answer, if any."""
         settings = self._settings()
         body = self._body(entry)
@@ -327,7 +287,7 @@ class Sender:
         self._why = why
 
 
-def _content(answer: Answered, url: str) -> Mapping[str, Any]:
+def _content(answer: Answer, url: str) -> Mapping[str, Any]:
     """What the controller says of a report that it has stored. Whatever else answers 2xx has taken the report, too."""
     try:
         content = json.loads(answer.body)
@@ -341,7 +301,7 @@ def _content(answer: Answered, url: str) -> Mapping[str, Any]:
     return {}
 
 
-def _said(answer: Answered) -> str:
+def _said(answer: Answer) -> str:
     """The words of an answer, fit for a line of the log."""
     text = answer.body[:WORDS].decode("utf-8", "replace").strip()
     try:

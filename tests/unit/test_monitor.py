@@ -37,7 +37,7 @@ def test_what_needs_a_restart_is_told_each_time_and_stays(
         caplog.clear()
         used = reporting.reload(new, lambda: None)
         assert (used.callback.state_dir, used.callback.spool_max_mb) == (settings.callback.state_dir, 64)
-        assert f"state_dir changed: that needs a restart, {settings.state_dir} stays in use" in caplog.text
+        assert f"state_dir changed: that needs a restart, {settings.callback.state_dir} stays in use" in caplog.text
         assert "spool_max_mb changed" in caplog.text
     caplog.clear()
     reporting.reload(settings, lambda: None)

@@ -174,8 +174,9 @@ def test_what_is_wrong_with_a_key_is_told_with_everything_else(write: Callable[.
         f"{path}:1: [callback] url: is missing",
         f"{path}:2: [callback] key_file: {both} has keys of compute7, compute8; a node has its own key alone",
         f"{path}:3: [callback] interval: must be a number from 0.1 to 3600, not 'no'",
-        f"{path}:5: [events] report: 'crashes' is no kind of event; known are "
-        + ", ".join(instancemonitor.config.KINDS),
+        f"{path}:5: [events] report: must be words separated by commas, of: "
+        + ", ".join(instancemonitor.config.KINDS)
+        + ", not 'process_crash, crashes'",
     ]
     missing = write("[callback]\nurl = http://192.0.2.1:15868\nkey_file = /nowhere/key.conf\n")
     assert problems(instancemonitor.config.load, missing) == [
