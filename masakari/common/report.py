@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,10 +62,56 @@ def process_report(
     return body
 
 
+def host_report(
+    origin: Origin,
+    report_id: str,
+    host: str,
+    node: str,
+    detail: str,
+    evidence: Sequence[Mapping[str, str]],
+    last_alive: float | None,
+    at: float,
+    reason: str,
+) -> dict[str, Any]:
+    """Another host failed. host: its name for Nova; node: for pacemaker.
+
+    detail: "2" with proof that it is off, "3" when its power is on, "4" when that is unknown. evidence: entries with kind, at,
+    detail and, of a BMC that tells one, guid. last_alive: when this host last saw it as a member (Unix seconds; None: never).
+    """
+    body = _about_host(origin, report_id, host, node, ("1", "2", detail), at, reason)
+    body.update(evidence=[dict(entry) for entry in evidence])
+    if last_alive is not None:
+        body.update(last_alive=utc(last_alive))
+    return body
+
+
+def host_up_report(
+    origin: Origin, report_id: str, host: str, node: str, at: float, reason: str, bmc_guid: str = ""
+) -> dict[str, Any]:
+    """A host is up. Of itself a host tells its boot, and by this report which node of pacemaker and which BMC are its own."""
+    body = _about_host(origin, report_id, host, node, ("1", "1", "1"), at, reason)
+    if host == origin.hostname:
+        body.update(boot_id=origin.boot_id)
+        if bmc_guid:
+            body.update(bmc_guid=bmc_guid)
+    return body
+
+
 def put_right(body: Mapping[str, Any], now: float) -> dict[str, Any]:
     """A report made while this host's clock was ahead, with the time of now: the controller refuses one from the future."""
     fields = {**body, "time": time.strftime("%Y%m%d%H%M%S", time.localtime(now)), "utc_time": _exactly(now)}
     return {**fields, "startTime": fields["time"]} if "startTime" in body else fields
+
+
+def _about_host(
+    origin: Origin, report_id: str, host: str, node: str, numbers: tuple[str, str, str], at: float, reason: str
+) -> dict[str, Any]:
+    body = _body(origin, report_id, "rscGroup", at)
+    del body["boot_id"]  # it is that of the host that reports
+    body.update(zip(("eventID", "eventType", "detail"), numbers, strict=True))
+    body.update(hostname=host, pacemaker_name=node, startTime=body["time"], endTime=None)
+    body.update(utc_time=_exactly(at), reason=reason[:MAX_LENGTH])
+    return body
 
 
 def _exactly(at: float) -> str:
