@@ -1,17 +1,12 @@
-"""The thread that turns libvirt's messages into log lines and reports. What they mean is decided in ledger.py.
-
-A failure is reported exactly once, wherever this process dies: the record that knows of it and the report, with its id, are
-on the disk in one write before the spool gets the report; the spool and the controller ignore an id that they know. After
-the next start every report that may not have reached the spool is put again, with the same id.
-"""
+"""The thread that turns libvirt's messages into log lines and reports. What they mean is decided in ledger.py."""
 
 from __future__ import annotations
 
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from instancemonitor.config import Settings
 from instancemonitor.events import FAULTS, RUNNING
@@ -19,22 +14,14 @@ from instancemonitor.ledger import End, Failure, Finding, Ledger, Policy
 from instancemonitor.model import Connected, DomainEvent, Dropped, Message, Snapshot
 from instancemonitor.state import StateFile
 from masakari.common.clock import Clock
+from masakari.common.outbox import Outbox, Spool
 from masakari.common.report import Origin, instance_report, new_id
 from masakari.common.text import count, utc
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 1.0
-LAZY_S = 1.0
-RETRY_S = 5.0
 BATCH = 200
-
-
-class Spool(Protocol):
-    """Where reports wait for their delivery."""
-
-    def put(self, body: Mapping[str, Any]) -> None:
-        """Durable on return; an id that waits already changes nothing. OSError: it was not kept."""
 
 
 class Log(Protocol):
@@ -67,18 +54,13 @@ class Monitor:
     ) -> None:
         self._inbox = inbox
         self._file = state_file
-        self._spool = spool
         self._settings = settings
         self._origin = origin
         self._clock = clock
         self._is_stopping = is_stopping
-        self._wake_sender = wake_sender
         self._beat = beat
         self._ledger = Ledger(self._file.load(), origin().boot_id, qemu_log.last_end)
-        self._unsaved: set[str] = set()
-        self._save_at: float | None = None
-        self._put_at = 0.0
-        self._save_problem = self._put_problem = ""
+        self._outbox = Outbox(state_file, self._ledger.state, spool, clock, wake_sender)
         self._lost = "no answer from libvirt yet"
         self._uri = ""
         self._status = "no look at the instances yet"
@@ -90,17 +72,12 @@ class Monitor:
         while not stopping.is_set():
             self.step(IDLE_S)
         self.step(0)
-        if self._save_at is not None:
-            self._save()
+        self._outbox.close()
 
     def begin(self) -> None:
         """Hand over what an earlier process may not have handed over any more."""
-        pending = self._ledger.state.pending
-        if pending:
-            log.info(
-                "reports of an earlier run are put into the spool, again if they are there: %s", ", ".join(pending)
-            )
-        self._settle()
+        self._outbox.begin()
+        self._status = self._describe()
 
     def step(self, wait_s: float) -> None:
         """Take what is in the inbox, waiting at most so long for the first message, and do what is due."""
@@ -166,88 +143,29 @@ class Monitor:
 
     def _report(self, failure: Failure) -> str:
         """Note down a report, to be written with the records. Its id."""
-        report_id = new_id()
-        self._ledger.state.pending[report_id] = instance_report(
+        body = instance_report(
             self._origin(),
-            report_id,
+            new_id(),
             failure.uuid,
             FAULTS[failure.kind],
             failure.failed_at,
             failure.noticed_at,
             failure.reason,
         )
-        self._unsaved.add(report_id)
-        return report_id
+        self._outbox.report(body)
+        return str(body["id"])
 
     def _settle(self) -> None:
-        """Write and hand over what is due. The order is what makes it exactly once."""
-        now = self._clock.monotonic()
         if self._ledger.changed:
             self._ledger.changed = False
-            self._save_soon()
-        if self._unsaved or (self._save_at is not None and now >= self._save_at):
-            self._save()
-        if self._ledger.state.pending and now >= self._put_at:
-            self._put()
+            self._outbox.changed()
+        self._outbox.settle()
         self._status = self._describe()
-
-    def _save_soon(self) -> None:
-        if self._save_at is None:
-            self._save_at = self._clock.monotonic() + LAZY_S
-
-    def _save(self) -> None:
-        # Reports go on to the spool even if this fails: a guest that is down matters more than a second report of it, which
-        # only a restart before the next write could make, and which would find nothing left to do.
-        self._unsaved.clear()
-        try:
-            self._file.save(self._ledger.state)
-        except OSError as error:
-            if str(error) != self._save_problem:
-                log.error(
-                    "the state file %s can't be written: %s; tried again every %.0f s. Reports are sent all the same, but "
-                    "what happens is forgotten if this process ends before",
-                    self._file.path,
-                    error,
-                    RETRY_S,
-                )
-            self._save_problem, self._save_at = str(error), self._clock.monotonic() + RETRY_S
-            return
-        if self._save_problem:
-            log.info("the state file %s can be written again", self._file.path)
-        self._save_problem, self._save_at = "", None
-
-    def _put(self) -> None:
-        pending = self._ledger.state.pending
-        done = 0
-        try:
-            for report_id in list(pending):
-                self._spool.put(pending[report_id])
-                del pending[report_id]
-                done += 1
-        except OSError as error:
-            if str(error) != self._put_problem:
-                log.error(
-                    "%s can't be put into the spool: %s; tried again every %.0f s. Make room, or repair the disk",
-                    count(len(pending), "report"),
-                    error,
-                    RETRY_S,
-                )
-            self._put_problem, self._put_at = str(error), self._clock.monotonic() + RETRY_S
-        else:
-            if self._put_problem:
-                log.info("reports can be put into the spool again")
-            self._put_problem = ""
-        if done:
-            self._save_soon()
-            self._wake_sender()
 
     def _describe(self) -> str:
         state = self._ledger.state
         running = sum(record.state == RUNNING for record in state.records.values())
         instances = count(len(state.records), "instance")
         parts = [f"{instances} {'known' if self._lost else 'watched'}, {running} of them running"]
-        if self._save_problem:
-            parts.append(f"the state file can't be written: {self._save_problem}")
-        if self._put_problem:
-            parts.append(f"{count(len(state.pending), 'report')} can't be put into the spool: {self._put_problem}")
+        parts += self._outbox.problems()
         return "; ".join(parts)

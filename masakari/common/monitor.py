@@ -38,10 +38,17 @@ def loaded(settings: MonitorSettings, warnings: Sequence[str], everything: Any =
 
 
 class Reporting:
-    """The way of a monitor's reports. settings may be replaced at any time; the spool's folder and limits stay."""
+    """The way of a monitor's reports. settings may be replaced at any time; the spool's folder and limits stay.
+
+    refresh: brings a report that had to wait up to date. answered: told of each report that is delivered, with the answer.
+    """
 
     def __init__(
-        self, settings: MonitorSettings, clock: Clock, refresh: Callable[[Body, float], Body] | None = None
+        self,
+        settings: MonitorSettings,
+        clock: Clock,
+        refresh: Callable[[Body, float], Body] | None = None,
+        answered: Callable[[Body, Body], object] | None = None,
     ) -> None:
         self.settings = settings
         self._boot_id = node.boot_id()
@@ -54,8 +61,9 @@ class Reporting:
         )
         self._clock = clock
         self._refresh = refresh
+        self._answered = answered
         self.sender = Sender(
-            self.spool, post, lambda: self.settings.delivery, self._key, clock, self._up_to_date, _delivered
+            self.spool, post, lambda: self.settings.delivery, self._key, clock, self._up_to_date, self._delivered
         )
 
     def origin(self) -> Origin:
@@ -95,11 +103,12 @@ class Reporting:
         identity = self.settings.identity
         return (identity.key_id, identity.secret) if identity.key_id else None
 
-
-def _delivered(body: Body, answer: Mapping[str, Any]) -> None:
-    about = body.get("process") or body.get("uuid") or body.get("hostname")
-    if answer.get("recovery"):
-        status, why = answer.get("status"), answer.get("reason")
-        log.info("report %s about %s: recovery %s is %s: %s", body["id"], about, answer["recovery"], status, why)
-    else:
-        log.info("report %s about %s is on record: %s", body["id"], about, answer.get("reason") or "nothing to do")
+    def _delivered(self, body: Body, answer: Body) -> None:
+        about = body.get("process") or body.get("uuid") or body.get("hostname")
+        if answer.get("recovery"):
+            status, why = answer.get("status"), answer.get("reason")
+            log.info("report %s about %s: recovery %s is %s: %s", body["id"], about, answer["recovery"], status, why)
+        else:
+            log.info("report %s about %s is on record: %s", body["id"], about, answer.get("reason") or "nothing to do")
+        if self._answered:
+            self._answered(body, answer)

@@ -16,10 +16,11 @@ import pytest
 from instancemonitor.config import Events, Libvirt, Settings
 from instancemonitor.ledger import End, State
 from instancemonitor.model import LIFECYCLE, Connected, DomainEvent, DomainView, Dropped, Lost, Message, Snapshot
-from instancemonitor.monitor import RETRY_S, Monitor
+from instancemonitor.monitor import Monitor
 from instancemonitor.state import StateFile, decode, encode
 from masakari.common.clock import Clock
 from masakari.common.notification import parse
+from masakari.common.outbox import RETRY_S
 from masakari.common.report import Origin
 
 ORIGIN = Origin("compute1", "RegionOne", "226.94.1.1:5405", "boot-1")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from instancemonitor.events import INCOMING, RUNNING, STOPPED
 from instancemonitor.ledger import Failure, Record, State
-from instancemonitor.state import ASIDE, StateFile, decode, encode
+from instancemonitor.state import StateFile, decode, encode
+from masakari.common.state_file import ASIDE
 
 FULL = State(
     boot_id="boot-1",
