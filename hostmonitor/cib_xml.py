@@ -10,11 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element
 
-from hostmonitor.crm_xml import BadView, Unclear, flag, no_doubles, quoted, truth
+from hostmonitor.crm_xml import PENDING, BadView, Unclear, flag, no_doubles, quoted, truth
 from hostmonitor.model import MEMBER, REMOTE, Node, Resource, View
-
-PENDING = ("193", "-1")
-"""Exit status of an operation that has not ended: of older releases too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +110,8 @@ def _nodes(
     root: Element, stonith: bool, history: list[_Ran], connections: dict[str, Resource], problems: list[str]
 ) -> Iterator[Node]:
     states = {state.get("uname", ""): state for state in root.iterfind("status/node_state")}
-    busy = {ran.node for ran in history if ran.active}
+    left_alone = _unmanaged(root)
+    busy = {ran.node for ran in history if ran.active and ran.resource not in left_alone}
     listed = {node.get("uname", ""): node for node in root.iterfind("configuration/nodes/node")}
     for name in (*listed, *(name for name in connections if name not in listed)):
         element = listed.get(name, Element("node", type=REMOTE, id=name, uname=name))
@@ -128,6 +126,16 @@ def _nodes(
                 yield _member(replace(node, busy=name in busy), state, stonith)
         except Unclear as unclear:
             problems.append(f"node {quoted(name or '?')} is left out: {unclear}")
+
+
+def _unmanaged(root: Element) -> set[str]:
+    """Resources that pacemaker leaves as they are, also when it is stopped."""
+    found: set[str] = set()
+    for owner in root.iterfind("configuration/resources//*[meta_attributes]"):
+        managed = {pair.get("value") for pair in owner.iterfind("meta_attributes/nvpair[@name='is-managed']")}
+        if "false" in managed:
+            found.update(element.get("id", "") for element in owner.iter("primitive"))
+    return found
 
 
 def _flagged(name: str, element: Element, state: Element | None) -> Node:
@@ -178,7 +186,10 @@ def _remote(node: Node, state: Element | None, stonith: bool, connection: Resour
     if connection is None:
         return replace(node, fenced_at=fenced_at)
     unclean = connection.failed and stonith and fenced_at is None
-    return replace(node, fenced_at=fenced_at, unclean=unclean, online=connection.active and not connection.failed)
+    online = connection.active and not connection.failed
+    # Pacemaker forgets the fencing of a remote when it has reached it again.
+    starting = online and fenced_at is not None
+    return replace(node, fenced_at=fenced_at, unclean=unclean, online=online, starting=starting)
 
 
 def _since(state: Element, name: str) -> bool:

@@ -12,6 +12,7 @@ from masakari.common.errors import ConfigError
 
 CONF = "/etc/corosync/corosync.conf"
 DEFAULT_MCASTPORT = "5405"
+ANY_GROUP = "any"
 UNICAST = ("udpu", "knet")
 REMEDY = "set cluster_port in hostmonitor.conf, to the same on every node of the cluster"
 
@@ -22,6 +23,24 @@ _NUMBERED = re.compile(r"totem\.interface\.(\d+)\.mcastaddr")
 _MEMBER = re.compile(r"nodelist\.node\.(\d+)\.\w+")
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]+")
 
+# What a running corosync says of itself, in the second form before release 3.
+_NOW = ("runtime.members", "runtime.totem.pg.mrp.srp.members")
+_STATUS = re.compile(rf"({'|'.join(map(re.escape, _NOW))})\.\d+\.status")
+_RING_ADDRESS = re.compile(r"r\((\d+)\) ip\(([0-9A-Fa-f.:]+)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """A heartbeat line of this node: its own IP address there, and the port at which it hears the others.
+
+    mcast: the multicast group that it listens to as well; ANY_GROUP if corosync chose one by itself; "" without multicast.
+    """
+
+    number: int
+    address: str
+    port: int
+    mcast: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Corosync:
@@ -29,8 +48,8 @@ class Corosync:
 
     transport: udp, udpu or knet; releases differ in what they take without one. mcast: address:port of the first ring that
     has a multicast address, whether the transport uses it or not. members: the full members, in the order of the nodelist,
-    by their names, or their first addresses. own_name: the name among them of the node that was asked; corosync.conf alone
-    doesn't tell it.
+    by their names, or their first addresses. own_name: the name among them of the node that was asked. joined: how many full
+    members there are now, this node among them. rings: its heartbeat lines. The last three only a running corosync tells.
     """
 
     cluster_name: str = ""
@@ -39,6 +58,8 @@ class Corosync:
     members: tuple[str, ...] = ()
     own_name: str = ""
     expected_votes: int = 0
+    joined: int = 0
+    rings: tuple[Ring, ...] = ()
 
     @property
     def member_count(self) -> int:
@@ -144,11 +165,48 @@ def _reading(keys: dict[str, str], source: str) -> Corosync:
         members=tuple(members.values()),
         own_name=members.get(int(own), "") if own.isdecimal() else "",
         expected_votes=int(votes) if votes.isdecimal() else 0,
+        joined=sum(value == "joined" for key, value in keys.items() if _STATUS.fullmatch(key)),
+        rings=_rings(keys, own, source),
     )
 
 
 def _member(keys: dict[str, str], position: int) -> str:
     return keys.get(f"nodelist.node.{position}.name") or keys.get(f"nodelist.node.{position}.ring0_addr", "")
+
+
+def _rings(keys: dict[str, str], own: str, source: str) -> tuple[Ring, ...]:
+    """The rings of this node as it runs: in the nodelist there may be names, and none at all with multicast."""
+    own_id = keys.get("runtime.votequorum.this_node_id") or keys.get(f"nodelist.node.{own}.nodeid", "")
+    told = next((keys[key] for form in _NOW if (key := f"{form}.{own_id}.ip") in keys), "")
+    return tuple(
+        Ring(int(number), address, _port(keys, int(number), source), _group(keys, number))
+        for number, address in _RING_ADDRESS.findall(told)
+    )
+
+
+def _group(keys: dict[str, str], number: str) -> str:
+    transport = keys.get("totem.transport", "").lower()
+    if transport in UNICAST or (not transport and _is_3(keys)):
+        return ""
+    return keys.get(f"totem.interface.{number}.mcastaddr", ANY_GROUP)
+
+
+def _is_3(keys: dict[str, str]) -> bool:
+    """Whether this is corosync 3 or later, where knet is what it takes without a transport."""
+    return any(key.startswith(f"{_NOW[0]}.") for key in keys)
+
+
+def _port(keys: dict[str, str], number: int, source: str) -> int:
+    """The port of a ring. Without a setting corosync 3 takes one more for each ring."""
+    if port := keys.get(f"totem.interface.{number}.mcastport"):
+        return _checked_port(port, number, source)
+    return int(DEFAULT_MCASTPORT) + (number if _is_3(keys) else 0)
+
+
+def _checked_port(port: str, number: int, source: str) -> int:
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ConfigError([f"{source}: mcastport of ring {number} must be a number from 1 to 65535, not {port!r}"])
+    return int(port)
 
 
 def _mcast(keys: dict[str, str], source: str) -> str:
@@ -159,6 +217,4 @@ def _mcast(keys: dict[str, str], source: str) -> str:
     port = keys.get(f"totem.interface.{rings[0]}.mcastport") or DEFAULT_MCASTPORT
     if not _ADDRESS.fullmatch(address):
         raise ConfigError([f"{source}: mcastaddr of ring {rings[0]} must be an IP address, not {address!r}"])
-    if not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise ConfigError([f"{source}: mcastport of ring {rings[0]} must be a number from 1 to 65535, not {port!r}"])
-    return f"{address}:{int(port)}"
+    return f"{address}:{_checked_port(port, rings[0], source)}"

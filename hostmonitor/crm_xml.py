@@ -10,10 +10,14 @@ import calendar
 import re
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from hostmonitor.model import GUEST, MEMBER, REMOTE, FenceEvent, Node, Resource, View
+
+PENDING = ("193", "-1")
+"""Exit status of an operation that has not ended: of older releases too."""
 
 LIMIT_CHARS = 64 * 1024 * 1024
 QUOTED_CHARS = 200
@@ -118,7 +122,12 @@ def _crm_mon(root: Element, own: str, at: float) -> View:
     listed = root.find("nodes")
     if listed is None:
         raise BadView("it lists no nodes")
-    nodes = no_doubles(_nodes(listed, problems), problems)
+    resources = tuple(_resources(root.find("resources"), problems))
+    starting = _starting(root, resources)
+    nodes = tuple(
+        replace(node, starting=True) if node.kind == REMOTE and node.online and node.name in starting else node
+        for node in no_doubles(_nodes(listed, problems), problems)
+    )
     if not nodes:
         raise BadView("it lists no node" + "".join(f"; {problem}" for problem in problems[:1]))
     dc, options, daemon = (
@@ -135,7 +144,7 @@ def _crm_mon(root: Element, own: str, at: float) -> View:
         maintenance_mode=bool(_maybe(options, "maintenance-mode", problems)),
         nodes=nodes,
         fence_events=tuple(_fence_events(root, problems)),
-        resources=tuple(_resources(root.find("resources"), problems)),
+        resources=resources,
         pacemakerd=daemon.get("state", ""),
         problems=tuple(problems),
     )
@@ -195,6 +204,16 @@ def _node(element: Element) -> Node:
         expected_up=flag(element, "expected_up"),
         is_dc=flag(element, "is_dc"),
     )
+
+
+def _starting(root: Element, resources: Iterable[Resource]) -> set[str]:
+    """Resources whose start has not ended. Pacemaker shows a remote as online while it tries to reach it again, dead or not."""
+    found = {resource.name for resource in resources if resource.role == "Starting"}
+    for history in root.iterfind("node_history/node/resource_history"):
+        ran = history.findall("operation_history")
+        if any(each.get("task") == "start" and each.get("rc") in PENDING for each in ran):
+            found.add(history.get("id", ""))
+    return found
 
 
 def _fence_events(root: Element, problems: list[str]) -> Iterator[FenceEvent]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
-from hostmonitor.power import Bmc, Ran, Reading, guid_in, read, refuses_cipher
+from hostmonitor.power import Bmc, Ran, Reading, guid_in, read, refuses_cipher, state_in
+from hostmonitor.tool import PATH, Missing, run
 from masakari.common.clock import Clock
+from masakari.common.errors import Unavailable
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAM = "ipmitool"
-LOOK_EVERY_S = 0.2
-GONE_WITHIN_S = 2.0
 
 # Left to choose by itself, ipmitool asks for the list of suites first, and that takes ten seconds with many a BMC.
 CIPHERS = ("3", "17")
@@ -44,18 +39,19 @@ class Ipmi:
             return list(threads.map(lambda bmc: self.read(bmc, timeout_s), bmcs))
 
     def read(self, bmc: Bmc, timeout_s: float) -> Reading:
-        """The power state of one BMC, and its GUID if one is declared; both within timeout_s. Never raises."""
+        """The power state of one BMC, and the GUID that it tells; both within timeout_s. Never raises.
+
+        A BMC that tells no GUID in that time, and has none declared, has told its power state all the same.
+        """
         deadline = self.clock.monotonic() + timeout_s
         status, cipher = self._with_cipher(bmc, deadline)
-        if not bmc.guid or status.status != 0:
+        if not state_in(status):
             return read(bmc, status)
-        guid = self._run(
-            [*_options(bmc, cipher, deadline - self.clock.monotonic()), "mc", "guid"], bmc.password, deadline
-        )
-        return read(bmc, status, guid)
+        left_s = deadline - self.clock.monotonic()
+        return read(bmc, status, self._run([*_options(bmc, cipher, left_s), "mc", "guid"], bmc.password, deadline))
 
     def own_guid(self, timeout_s: float) -> str:
-        """The GUID of this host's own BMC, asked in-band; "" where there is none, or it does not tell."""
+        """The GUID of this host's own BMC, asked in-band; "" where there is none, or it does not tell it in time."""
         return guid_in(self._run(["mc", "guid"], "", self.clock.monotonic() + timeout_s))
 
     def _with_cipher(self, bmc: Bmc, deadline: float) -> tuple[Ran, str]:
@@ -71,45 +67,17 @@ class Ipmi:
 
     def _run(self, arguments: Sequence[str], password: str, deadline: float) -> Ran:
         began_at, began = self.clock.now(), self.clock.monotonic()
-        environment = {"PATH": self.path, "LC_ALL": "C", "HOME": "/", "IPMI_PASSWORD": password}
+        environ = {"PATH": self.path, "LC_ALL": "C", "HOME": "/", "IPMI_PASSWORD": password}
+        status, output, errors, missing = None, "", "", ""
         try:
-            process = subprocess.Popen(
-                [self.program, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-                errors="replace",
-                env=environment,
-                cwd="/",
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            return Ran(None, "", "", began_at, self.clock.now(), 0.0, missing=why)
-        output, errors, ended = self._collect(process, deadline)
+            ended = run(PROGRAM, [self.program, *arguments], environ, self.clock, deadline, self.stopping)
+            status, output, errors = ended.status, ended.output, ended.errors
+        except Missing as error:
+            missing = str(error)
+        except Unavailable:  # it is killed
+            pass
         seconds = self.clock.monotonic() - began
-        return Ran(process.returncode if ended else None, output, errors, began_at, self.clock.now(), seconds)
-
-    def _collect(self, process: subprocess.Popen[str], deadline: float) -> tuple[str, str, bool]:
-        """What it printed, and whether it ended by itself; at the deadline its process group is killed."""
-        while True:
-            left_s = deadline - self.clock.monotonic()
-            if left_s <= 0 or self.stopping.is_set():
-                break
-            with suppress(subprocess.TimeoutExpired):
-                output, errors = process.communicate(timeout=min(LOOK_EVERY_S, left_s))
-                return output, errors, True
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):
-            output, errors = process.communicate(timeout=GONE_WITHIN_S)
-            return output, errors, False
-        # Somebody outside its process group has the pipes open.
-        for pipe in (process.stdout, process.stderr):
-            assert pipe
-            pipe.close()
-        return "", "", False
+        return Ran(status, output, errors, began_at, self.clock.now(), seconds, missing)
 
 
 def _options(bmc: Bmc, cipher: str, left_s: float) -> list[str]:

@@ -19,6 +19,7 @@ class Node:
     """A node as one view shows it; the flags are pacemaker's own.
 
     expected_up: pacemaker has not been told, and has not seen to it, that the node is down; it never says so of a remote.
+    starting: a remote that pacemaker tries to reach, and shows as online meanwhile, dead or not.
     Only a CIB tells the last three. fenced_at: Unix seconds of the fencing of a remote that has not been back since.
     forgotten: pacemaker remembers nothing that ran there, as after a fencing; after a clean stop it remembers.
     busy: as far as pacemaker remembers, something runs there still; before a clean stop everything is stopped.
@@ -35,6 +36,7 @@ class Node:
     shutdown: bool = False
     expected_up: bool = False
     is_dc: bool = False
+    starting: bool = False
     fenced_at: float | None = None
     forgotten: bool = False
     busy: bool = False

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from dataclasses import dataclass
 
-from hostmonitor.tool import Ended, run
+from hostmonitor.tool import PATH, Ended, run
 from masakari.common.clock import Clock
 from masakari.common.errors import Unavailable
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHOWN_LENGTH = 300
 TAIL_LENGTH = 4096
 
@@ -37,13 +37,15 @@ class Pacemaker:
 
     Every method raises Unavailable, with a text for the operator, when there is no answer within timeout_s: the program is
     missing, hangs (then it is killed with all its children), fails, or prints something else; also when it says with status
-    0 that something went wrong. `prefix` stands before each command: what runs it on another node of a test.
+    0 that something went wrong. `prefix` stands before each command: what runs it on another node of a test. When stopping
+    is set, what is being asked is given up, which is Unavailable, too.
     """
 
     clock: Clock
     timeout_s: float = 10.0
     prefix: tuple[str, ...] = ()
     path: str = PATH
+    stopping: threading.Event | None = None
 
     def status(self) -> str:
         """The state of the cluster as the XML of crm_mon: a <pacemaker-result>, or a <crm_mon> from releases before 2.0.3."""
@@ -97,7 +99,7 @@ class Pacemaker:
     def _run(self, deadline: float, *words: str) -> Ended:
         environ = {name: value for name, value in os.environ.items() if name == SHARED}
         environ.update(PATH=self.path, LC_ALL="C", TZ="UTC", HOME="/")
-        return run(words[0], [*self.prefix, *words], environ, self.clock, deadline)
+        return run(words[0], [*self.prefix, *words], environ, self.clock, deadline, self.stopping)
 
 
 def _xml(program: str, shown: Ended, *ends: str) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from masakari.common.guid import same_guid
 from masakari.common.text import utc
 
 POWER_OFF, POWER_ON, UNKNOWN, FENCED = "power_off", "power_on", "unknown", "fenced"
@@ -45,7 +46,7 @@ class Bmc:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One run of ipmitool. status: its exit status, None when it did not end in time and was killed.
+    """One run of ipmitool. status: its exit status, None when it was killed: it took too long, or was stopped.
 
     missing: why it could not be started, "" if it was. began_at, ended_at: Unix seconds; seconds: how long it took.
     """
@@ -64,7 +65,7 @@ class Reading:
     """What one BMC said. state: "off", "on", or "" when it is not known; why says why.
 
     at: Unix seconds; for "off" before the question, otherwise after the answer, so that neither claims more than was seen.
-    guid: as the BMC tells it, "" if it wasn't asked or didn't tell. again: whether asking once more may help.
+    guid: as the BMC tells it, "" if it tells none, or no power state. again: whether asking once more may help.
     """
 
     bmc: Bmc
@@ -82,18 +83,23 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One piece of evidence about a host. kind: power_off, power_on, unknown or fenced; at: Unix seconds."""
+    """One piece of evidence about a host. kind: power_off, power_on, unknown or fenced; at: Unix seconds.
+
+    guid: that of the one BMC it comes from, as the BMC tells it; "" if there are several, or it didn't tell.
+    """
 
     kind: str
     at: float
     detail: str
+    guid: str = ""
 
-    def entry(self) -> dict[str, str]:
-        """As it stands in a callback."""
+    def as_json(self) -> dict[str, str]:
+        """As it stands in a callback, with the guid only if there is one."""
         shown = "".join(character if character.isprintable() else "?" for character in self.detail)
         if len(shown) > DETAIL_LIMIT:
             shown = shown[: DETAIL_LIMIT - 1] + "…"
-        return {"kind": self.kind, "at": utc(self.at), "detail": shown}
+        entry = {"kind": self.kind, "at": utc(self.at), "detail": shown}
+        return {**entry, "guid": self.guid} if self.guid else entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +113,11 @@ class Rules:
 
 
 def read(bmc: Bmc, status: Ran, guid: Ran | None = None) -> Reading:
-    """What a BMC said: status is a run of `chassis power status`, guid one of `mc guid` if a GUID is declared."""
-    found = re.search(r"^Chassis Power is (on|off)\s*$", status.output, re.MULTILINE)
-    if status.status != 0 or not found:
+    """What a BMC said: status is a run of `chassis power status`, guid one of `mc guid` if that told a power state."""
+    state = state_in(status)
+    if not state:
         why, again = _why(bmc, status)
         return Reading(bmc, "", status.ended_at, why, again=again)
-    state = found.group(1)
     at = status.began_at if state == "off" else status.ended_at
     return _compare(Reading(bmc, state, at, guid=guid_in(guid) if guid else ""))
 
@@ -129,6 +134,12 @@ def _compare(reading: Reading) -> Reading:
     return reading
 
 
+def state_in(run: Ran) -> str:
+    """The power state that a run of `chassis power status` tells, "on" or "off"; "" when it tells none."""
+    found = re.search(r"^Chassis Power is (on|off)\s*$", run.output, re.MULTILINE)
+    return found.group(1) if run.status == 0 and found else ""
+
+
 def guid_in(run: Ran) -> str:
     """The GUID that a run of `mc guid` tells; "" when it tells none, or one that every BMC could have."""
     found = re.search(r"^System GUID\s*:\s*([0-9A-Fa-f-]{32,36})\s*$", run.output, re.MULTILINE)
@@ -136,19 +147,6 @@ def guid_in(run: Ran) -> str:
         return ""
     digits = found.group(1).replace("-", "").lower()
     return "" if len(digits) != 32 or len(set(digits)) == 1 else found.group(1).lower()
-
-
-def same_guid(one: str, other: str) -> bool:
-    """Whether two GUIDs are the same sixteen bytes. Releases of ipmitool show them in one of three orders."""
-    return not _orders(one).isdisjoint(_orders(other))
-
-
-def _orders(guid: str) -> set[bytes]:
-    digits = guid.replace("-", "")
-    if not re.fullmatch(r"[0-9A-Fa-f]{32}", digits):
-        return {guid.lower().encode()}
-    raw = bytes.fromhex(digits)
-    return {raw, raw[::-1], raw[3::-1] + raw[5:3:-1] + raw[7:5:-1] + raw[8:]}
 
 
 def refuses_cipher(run: Ran) -> bool:
@@ -213,14 +211,23 @@ def judge(readings: Sequence[Reading], now: float, problems: Sequence[str] = ())
     if on:
         last = max(on, key=lambda reading: reading.at)
         said = f", though {off[0].bmc.name} says off" if off else ""
-        return Evidence(POWER_ON, last.at, f"{last.bmc.name}: Chassis Power is on{said}")
+        return Evidence(POWER_ON, last.at, f"{last.bmc.name}: Chassis Power is on{said}", _guid(readings))
     if off:
         first = min(off, key=lambda reading: reading.at)
         names = ", ".join(reading.bmc.name for reading in off)
         others = f" ({'; '.join(whys)})" if whys else ""
-        return Evidence(POWER_OFF, first.at, f"{names}: Chassis Power is off{others}")
+        return Evidence(POWER_OFF, first.at, f"{names}: Chassis Power is off{others}", _guid(readings))
     at = max((reading.at for reading in readings), default=now)
     return Evidence(UNKNOWN, at, "; ".join(whys) or "no BMC is known for this host")
+
+
+def _guid(readings: Sequence[Reading]) -> str:
+    """The GUID of the one BMC that was asked, also if at several addresses; "" if there may be more of them.
+
+    A host declares one GUID, and the other BMCs of a host that has several rightly have others.
+    """
+    told = [reading.guid for reading in readings]
+    return told[0] if all(other and same_guid(told[0], other) for other in told) else ""
 
 
 def pause_s(readings: Sequence[Reading], verdict: Evidence, tries: int, rules: Rules) -> float | None:

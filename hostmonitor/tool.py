@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,11 +14,20 @@ from dataclasses import dataclass
 from masakari.common.clock import Clock
 from masakari.common.errors import Unavailable
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LOOK_EVERY_S = 0.05
 GONE_WITHIN_S = 2.0
 READ_BYTES = 65536
 OUTPUT_BYTES = 16 << 20  # crm_mon needs 2 for 1,000 nodes
 ERRORS_BYTES = 4096
+
+
+class Missing(Unavailable):
+    """The program can't be started: as a rule it isn't installed."""
+
+
+class Late(Unavailable):
+    """The program did not end in time, and was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +39,19 @@ class Ended:
     errors: str
 
 
-def run(name: str, words: Sequence[str], environ: Mapping[str, str], clock: Clock, deadline: float) -> Ended:
+def run(
+    name: str,
+    words: Sequence[str],
+    environ: Mapping[str, str],
+    clock: Clock,
+    deadline: float,
+    stopping: threading.Event | None = None,
+) -> Ended:
     """Run a program without input in a session of its own, until the deadline on the monotonic clock at the latest.
 
-    Whatever is left of its process group when it has ended, or time is up, is killed. Raises Unavailable, in which it is
-    called by the name given, when it can't be started, is not done in time, or prints more than 16 MiB.
+    Whatever is left of its process group when it has ended, or time is up, is killed; also when stopping is set meanwhile.
+    Raises Unavailable, in which it is called by the name given, when there is no end to tell of: Missing when it can't be
+    started, Late when it is not done in time, Unavailable itself when it prints more than 16 MiB, or is stopped.
     """
     began = clock.monotonic()
     try:
@@ -47,22 +65,30 @@ def run(name: str, words: Sequence[str], environ: Mapping[str, str], clock: Cloc
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise Unavailable(f"there is no program {words[0]} in {environ['PATH']}") from None
+        raise Missing(f"there is no program {words[0]} in {environ['PATH']}") from None
     except OSError as error:
-        raise Unavailable(f"{name} can't be started: {error.strerror}") from error
+        raise Missing(f"{name} can't be started: {error.strerror}") from error
+    except ValueError as error:  # a character in a word that no command line can hold
+        raise Missing(f"{name} can't be started: {error}") from None
     try:
-        output, errors = _Pipes(process, clock, deadline).read()
+        output, errors = _Pipes(process, clock, deadline, stopping).read()
     except _TooMuch:
         raise Unavailable(f"{name} printed more than {OUTPUT_BYTES >> 20} MiB, and was killed") from None
+    except _Stopped:
+        raise Unavailable(f"{name} was given up: this monitor is stopping") from None
     except _Late:
         took_s = clock.monotonic() - began
-        raise Unavailable(f"{name} did not end within {took_s:.1f} s, and was killed") from None
+        raise Late(f"{name} did not end within {took_s:.1f} s, and was killed") from None
     finally:
         _end(process)
     return Ended(process.returncode, output, errors)
 
 
 class _Late(Exception):
+    pass
+
+
+class _Stopped(Exception):
     pass
 
 
@@ -73,7 +99,9 @@ class _TooMuch(Exception):
 class _Pipes:
     """The output and the errors of a process, read until it has ended."""
 
-    def __init__(self, process: subprocess.Popen[bytes], clock: Clock, deadline: float) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], clock: Clock, deadline: float, stopping: threading.Event | None
+    ) -> None:
         assert process.stdout and process.stderr
         self._pid = process.pid
         self._output, self._errors = process.stdout.fileno(), process.stderr.fileno()
@@ -81,6 +109,7 @@ class _Pipes:
         self._open = set(self._kept)
         self._clock = clock
         self._deadline = deadline
+        self._stopping = stopping
         self._poll = select.poll()
         for pipe in self._kept:
             os.set_blocking(pipe, False)
@@ -97,6 +126,8 @@ class _Pipes:
 
     def _take(self, wait_s: float) -> bool:
         """Read what is there, or comes within a time; whether anything was there."""
+        if self._stopping and self._stopping.is_set():
+            raise _Stopped
         left_s = self._deadline - self._clock.monotonic()
         if left_s <= 0:
             raise _Late

@@ -110,6 +110,7 @@ TABLE = (
     _Row("shutdown on purpose", lambda c: c.node.shutdown, SILENT, "somebody is stopping pacemaker there"),
     _Row("maintenance", lambda c: c.node.maintenance, SILENT, "it is up, and in maintenance"),
     _Row("standby", lambda c: c.node.standby, SILENT, "it is up, and in standby"),
+    _Row("online", lambda c: c.node.starting, SILENT, "pacemaker tries to reach it, and shows it as up meanwhile"),
     _Row("online", lambda c: not c.down, SILENT, "it is up"),
     # Down without having been told to.
     _Row("fencing pending", lambda c: c.node.unclean and c.fencing, FAILED, "it is lost, not yet fenced{trouble}"),

@@ -13,6 +13,10 @@ from masakari.model import FINAL
 Row = Mapping[str, Any]
 
 HOLDS = {
+    "name": "make known which host that is: start the hostmonitor on it, or set nova_hosts in hostmonitor.conf of the nodes that "
+    "report {host}; then it is reported under Nova's name. If you did the latter: recovery_manage.py cancel {id}",
+    "observers": "it goes on when enough nodes have reported {host} down. If you made sure that it is off: "
+    "recovery_manage.py attest --host {host}. If it is well: recovery_manage.py cancel {id}",
     "proof": "check that {host} is really off, then: recovery_manage.py attest --host {host}. Power-off read back or a "
     "fencing, reported by a monitor, serves as well. If it is well: recovery_manage.py cancel {id}",
     "alive": "{host} shows signs of life. If it is well: recovery_manage.py cancel {id}. If it is really off, wait for new "

@@ -57,7 +57,8 @@ class Intake(Protocol):
     def submit(self, notification: Notification, trusted: bool, key_id: str | None, receipt: float) -> Receipt:
         """Store a report and return once that is committed. `receipt`: when it came, Unix seconds.
 
-        Untrusted ones are stored and acted on only when released. Raises Unavailable when nothing was stored.
+        Untrusted ones are stored and acted on only when released. Raises Unavailable when nothing was stored, and
+        BadNotification (403) for a host outside its sender's cluster.
         """
 
 

@@ -281,6 +281,12 @@ class Safety(Section):
         "Clusters (cluster_port) whose 2015 hostmonitors check the power by IPMI before they report detail "
         "2, so that such a report proves that the host is off.",
     )
+    min_observers: int = option(
+        1,
+        Integer(1, 100),
+        "So many different nodes must report a host down before anything is done: with less, nova-compute is not disabled and "
+        "nothing is evacuated. All monitors that don't say who they are count as one. An operator's `attest` is enough.",
+    )
     clock_tolerance_s: float = option(
         15, Number(0, 300), "How far the clocks of hosts, Nova and controller may be apart."
     )

@@ -26,7 +26,7 @@ from masakari.queries import Statement, load_queries, sql_folder
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1  # what this code needs; the SQL scripts write it into schema_version
+SCHEMA_VERSION = 2  # what this code needs; the SQL scripts write it into schema_version
 AGAIN, AWAY = "again", "away"  # verdicts on an error of a driver
 
 FIRST_PAUSE_S = 0.02  # before the first rerun; doubled for each further one

@@ -90,10 +90,21 @@ class Sqlite:
                     f"this release knows {SCHEMA_VERSION}"
                 ])  # fmt: skip
             if version < SCHEMA_VERSION:
-                script = (sql_folder() / "schema_sqlite.sql").read_text(encoding="utf-8")
-                link.cursor.executescript(f"BEGIN IMMEDIATE;\n{script}\nCOMMIT;")
+                self._upgrade(link, version)
         finally:
             link.close()
+
+    def _upgrade(self, link: SqliteLink, version: int) -> None:
+        """Make the tables, or change those of an earlier version: all in one transaction."""
+        steps = [f"upgrade_sqlite_{n}.sql" for n in range(version + 1, SCHEMA_VERSION + 1) if version]
+        scripts = [(sql_folder() / name).read_text(encoding="utf-8") for name in (*steps, "schema_sqlite.sql")]
+        try:
+            link.cursor.executescript("BEGIN IMMEDIATE;\n" + "\n".join(scripts) + "\nCOMMIT;")
+        except sqlite3.OperationalError:
+            link.rollback()
+            # An operator's script and a controller may start at the same time: then one of them finds it done.
+            if _schema_version(link) != SCHEMA_VERSION:
+                raise
 
 
 class SqliteLink:

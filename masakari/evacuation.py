@@ -156,15 +156,18 @@ def _foreign(
     instance: Instance, server: Server, migrations: Sequence[Migration], now: float, rules: Rules
 ) -> Move | None:
     """An evacuation that we didn't ask for is under way: it is followed, also while the server reads active and idle."""
-    if server.task_state in REBUILDING:
-        return Move("follow", f"{server.task_state}: an evacuation that was not asked for here is under way")
     newest = max((m for m in migrations if m.id > instance.migration_seen), key=lambda m: m.id, default=None)
-    if newest is None or newest.status in MIGRATION_GONE:
+    busy = server.task_state in REBUILDING
+    if newest is not None and newest.status in MIGRATION_GONE:
+        newest = None
+    if busy and (newest is None or now - newest.created_at <= rules.evacuation_timeout_s):
+        return Move("follow", f"{server.task_state}: an evacuation that was not asked for here is under way")
+    if newest is None:
         return None
     told = f"its evacuation to {newest.dest or 'a host of the scheduler'}, not asked for here,"
     if now - newest.created_at <= rules.evacuation_timeout_s:
         return Move("follow", f"{told} is under way ({newest.status})")
-    if server.vm_state == "error":
+    if server.vm_state == "error" and not busy:
         return None  # the operator's word that nothing works on it any more
     return Move("fail", f"{told} has not ended; when nothing works on it any more, reset its state to error and retry")
 

@@ -18,6 +18,7 @@ from masakari.host_look import (
     Look,
     cancelled,
     ever_requested,
+    hold_reason,
     judge,
     rebooted,
     still_proven,
@@ -208,7 +209,7 @@ def _blocked(visit: Visit, view: View, seen: Look, in_flight: Sequence[Instance]
     if rebooted(recovery, seen.known):
         return advance("in_place", "the host has booted again: evacuating stops")
     if not seen.verdict.valid:
-        return hold(seen.verdict.hold, seen.verdict.reason, seconds=LOOK_AGAIN_S)
+        return hold(seen.verdict.hold, hold_reason(visit, seen), seconds=LOOK_AGAIN_S)
     return changed_by_hand(visit, view.service)
 
 

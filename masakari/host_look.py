@@ -10,7 +10,7 @@ from masakari.common.errors import LeaseLost, MaybeSent, Rejected
 from masakari.database import Tx
 from masakari.model import Evidence, Recovery
 from masakari.nova import Service
-from masakari.recovery import Outcome, Visit, World, advance, end
+from masakari.recovery import Outcome, Visit, World, advance, end, hold
 
 REPORTED_WITHIN_S = 60.0
 """How long before the first report a proof may be and still be about the same failure."""
@@ -205,6 +205,18 @@ def _baseline(tx: Tx, visit: Visit, service: Service) -> float:
     return max(stored, seen[0].at if seen else 0.0)
 
 
+def hold_reason(visit: Visit, seen: Look) -> str:
+    """Why the verdict holds the recovery; where proof is missing with what the observers say, since that tells what to mend."""
+    recovery, reason = visit.recovery, seen.verdict.reason
+    if seen.verdict.hold != "proof":
+        return reason
+    since = recovery.created_at - REPORTED_WITHIN_S
+    words = visit.world.db.read(lambda tx: hosts.words_on(tx, recovery.hostname, recovery.id, since))
+    wrong = [evidence for evidence in seen.known.wrong_bmc if evidence.at >= since]
+    said = proof.quoted([*words, *wrong])
+    return f"{reason}; {said}" if said else reason
+
+
 def disable_reason(visit: Visit) -> str:
     """What an operator reads in `openstack compute service list`."""
     return f"masakari recovery {visit.recovery.id}: {visit.recovery.kind} failure"
@@ -212,7 +224,32 @@ def disable_reason(visit: Visit) -> str:
 
 def unknown_to_nova(visit: Visit) -> Outcome:
     """Rule 2: a host that Nova doesn't know is a failure, never a success with no instances."""
-    host = visit.recovery.hostname
-    near = [s.host for s in visit.world.nova.services() if s.host.split(".")[0].lower() == host.split(".")[0].lower()]
-    hint = f"; Nova knows {', '.join(near)}: the monitors must report that name" if near else ""
-    return end("failed", f"Nova knows no nova-compute on {host}{hint}")
+    near = _alike(visit)
+    hint = f"; Nova knows {near}: the monitors must report that name" if near else ""
+    return end("failed", f"Nova knows no nova-compute on {visit.recovery.hostname}{hint}")
+
+
+def _alike(visit: Visit) -> str:
+    """The hosts that Nova knows under nearly the same name."""
+    short = visit.recovery.hostname.split(".")[0].lower()
+    return ", ".join(s.host for s in visit.world.nova.services() if s.host.split(".")[0].lower() == short)
+
+
+def whose_name(visit: Visit, known: hosts.Known) -> Outcome:
+    """Nova doesn't know the host that was reported: failed if it is one (rule 2), and held while nobody knows which one it is."""
+    recovery = visit.recovery
+    if known.named_itself:
+        return unknown_to_nova(visit)
+    place = (recovery.cluster_port, recovery.hostname)
+    found = [row["hostname"] for row in visit.world.db.read(lambda tx: hosts.declared(tx, [place]))[place]]
+    if len(found) == 1:
+        return end("ignored", f"it is {found[0]}: reported under that name from now on")
+    near = _alike(visit)
+    nova = f"Nova knows no nova-compute on {recovery.hostname}" + (f" (but on {near})" if near else "")
+    told = f"{' and '.join(found)} told that pacemaker calls them so" if found else "no host told that this is its name"
+    return hold(
+        "name",
+        f"{nova}, and {told}: nothing is done. Start the hostmonitor on that host, or set nova_hosts in hostmonitor.conf of the "
+        "nodes that report it, so that it is reported under Nova's name",
+        seconds=60.0,
+    )

@@ -13,7 +13,18 @@ from masakari import hosts
 from masakari.carry import keep, kept
 from masakari.common.errors import Rejected, Unavailable
 from masakari.database import Tx
-from masakari.host_look import Look, cancelled, disable_reason, judge, look, rebooted, unknown_to_nova, write_service
+from masakari.host_look import (
+    Look,
+    cancelled,
+    disable_reason,
+    hold_reason,
+    judge,
+    look,
+    rebooted,
+    unknown_to_nova,
+    whose_name,
+    write_service,
+)
 from masakari.host_undo import undo_disable
 from masakari.host_view import read_view
 from masakari.nova import Service
@@ -41,13 +52,13 @@ def admit(visit: Visit) -> Outcome:
 
 
 def prove(visit: Visit) -> Outcome:
-    """Is there proof that the host is off? Without it: nova-compute disabled, held, looked at again."""
+    """Is it known which host it is, have enough reported it, is there proof that it is off? Else held, and looked at again."""
     recovery = visit.recovery
     if recovery.cancel_by:
         return cancelled(visit)
     seen, hypervisor = _first_look(visit)
     if seen.service is None:
-        return unknown_to_nova(visit)
+        return whose_name(visit, seen.known)
     remembered = {"nova_down_since": seen.down_since}
     if rebooted(recovery, seen.known) and visit.world.observing:
         return end(
@@ -55,14 +66,9 @@ def prove(visit: Visit) -> Outcome:
         )
     if rebooted(recovery, seen.known):
         return advance("in_place", "the host has booted again: its guests of the old boot are gone", data=remembered)
-    if seen.verdict.valid and _enabled_by_hand(visit, seen):
-        return _held(visit, seen, "changed", seen.verdict.reason, remembered)
-    if seen.verdict.valid:
-        if seen.service.up and _answers(visit, hypervisor):
-            return _answered(visit, seen)
-        if visit.world.observing:
-            return advance("list", f"observe mode: would force {recovery.hostname} down ({seen.verdict.reason})")
-        return advance("isolate", seen.verdict.reason, data=remembered)
+    few = _observers_missing(visit, seen)
+    if seen.verdict.valid and not few:
+        return _proven(visit, seen, hypervisor, remembered)
     if _false_report(visit, seen):
         return advance(
             "undo",
@@ -72,7 +78,37 @@ def prove(visit: Visit) -> Outcome:
                 "end": ["ignored", f"{recovery.hostname} is up, in the same boot; nothing was requested"],
             },
         )
-    return _held(visit, seen, seen.verdict.hold, seen.verdict.reason, remembered)
+    if few:
+        return hold("observers", few, seconds=60.0, data=remembered)
+    return _held(visit, seen, seen.verdict.hold, hold_reason(visit, seen), remembered)
+
+
+def _proven(visit: Visit, seen: Look, hypervisor: str | None, remembered: dict[str, Any]) -> Outcome:
+    """The host is off by all that is known: on to `isolate`, unless somebody has interfered, or the host answers."""
+    assert seen.service is not None
+    if _enabled_by_hand(visit, seen):
+        return _held(visit, seen, "changed", seen.verdict.reason, remembered)
+    if seen.service.up and _answers(visit, hypervisor):
+        return _answered(visit, seen)
+    if visit.world.observing:
+        return advance("list", f"observe mode: would force {visit.recovery.hostname} down ({seen.verdict.reason})")
+    return advance("isolate", seen.verdict.reason, data=remembered)
+
+
+def _observers_missing(visit: Visit, seen: Look) -> str:
+    """Why more observers must report the host down before anything is done; empty when there are enough.
+
+    An operator who attested it during this recovery is enough.
+    """
+    recovery, safety = visit.recovery, visit.world.settings.safety
+    since = recovery.created_at - safety.clock_tolerance_s
+    if safety.min_observers <= 1 or any(p.kind == "attested" and p.at >= since for p in seen.known.proofs):
+        return ""
+    rows = visit.world.db.read(lambda tx: tx.all("report_who", recovery_id=recovery.id))
+    if len(rows) >= safety.min_observers:
+        return ""
+    names = ", ".join(row["observer"] or "an unnamed monitor" for row in rows) or "nobody else"
+    return f"reported by {names}; {safety.min_observers} observers are needed ([safety] min_observers)"
 
 
 def _first_look(visit: Visit) -> tuple[Look, str | None]:

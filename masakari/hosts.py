@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from masakari.common.guid import same_guid
 from masakari.common.text import sql_time
 from masakari.database import Tx
 from masakari.model import Evidence, Recovery
-from masakari.proof import LIFE_KINDS, PROOF_KINDS
+from masakari.proof import LIFE_KINDS, PROOF_KINDS, SAID_TOGETHER_S
 
 ALL_SEGMENTS = "*"
+READ_FROM_BMC = ("power_off", "power_on")
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The stored facts about one host, as of one transaction."""
+    """The stored facts about one host, as of one transaction.
+
+    `wrong_bmc`: what was read from a BMC that is not its own, which says nothing about it. `named_itself`: it has told of itself
+    under this name.
+    """
 
     proofs: tuple[Evidence, ...]
     life: tuple[Evidence, ...]
+    wrong_bmc: tuple[Evidence, ...]
+    named_itself: bool
     own_write_at: float
     own_write_open_at: float
     boot_id: str | None
@@ -30,20 +39,25 @@ class Known:
 
 def known(tx: Tx, hostname: str, since: float) -> Known:
     """Everything a verdict on a host needs; `since` bounds the search for reports that it is down."""
-    newest = {row["kind"]: row["at"] for row in tx.all("evidence_newest", hostname=hostname)}
-    told = [_statement(tx, hostname, kind, at) for kind, at in newest.items()]
+    host = tx.one("host_known", hostnames=[hostname])
+    own_guid = (host or {}).get("bmc_guid") or ""
+    read = [_statement(tx, hostname, row) for row in tx.all("evidence_newest", hostname=hostname)]
+    judged = [judge_bmc(evidence, hostname, own_guid) for evidence in read]
+    told = _newest(judged)
+    newest = {evidence.kind: evidence.at for evidence in told}
     callback = tx.one("report_alive", hostname=hostname)
     life = [evidence for evidence in told if evidence.kind in LIFE_KINDS]
     if callback and callback["at"] is not None:
         life.append(Evidence("callback", callback["at"], hostname))
-    host = tx.all("host_known", hostnames=[hostname])
     down = tx.one("report_newest_down", hostname=hostname, since=since)
     return Known(
         proofs=tuple(e for e in told if e.kind in PROOF_KINDS),
         life=tuple(life),
+        wrong_bmc=tuple(after for before, after in zip(read, judged, strict=True) if after is not before),
+        named_itself=named_itself(host) or any(sign.kind == "callback" for sign in life),
         own_write_at=newest.get("own", 0.0),
         own_write_open_at=_open_write(newest),
-        boot_id=host[0]["boot_id"] if host else None,
+        boot_id=host["boot_id"] if host else None,
         up_at=newest.get("up", 0.0),
         boot_told_at=newest.get("boot", 0.0),
         down_reported_at=(down or {}).get("at") or 0.0,
@@ -56,9 +70,44 @@ def _open_write(newest: dict[str, float]) -> float:
     return begun if begun > newest.get("own_done", 0.0) else 0.0
 
 
-def _statement(tx: Tx, hostname: str, kind: str, at: float) -> Evidence:
-    row = tx.one("evidence_at", hostname=hostname, kind=kind, at=at) or {}
-    return Evidence(kind, at, row.get("observer") or "", row.get("detail") or "")
+def judge_bmc(evidence: Evidence, hostname: str, own_guid: str) -> Evidence:
+    """Evidence as it is, or as unknown if it was read from another BMC than the one the host told to be its own."""
+    if evidence.kind not in READ_FROM_BMC or not own_guid or not evidence.guid or same_guid(evidence.guid, own_guid):
+        return evidence
+    return replace(
+        evidence,
+        kind="unknown",
+        detail=f"wrong BMC: the one that {evidence.observer or 'the observer'} read ({evidence.kind}) has the GUID "
+        f"{evidence.guid}, but {hostname} told that the GUID of its own is {own_guid}",
+    )
+
+
+def _newest(evidence: Iterable[Evidence]) -> list[Evidence]:
+    """The newest of each kind."""
+    found: dict[str, Evidence] = {}
+    for one in evidence:
+        if one.kind not in found or one.at > found[one.kind].at:
+            found[one.kind] = one
+    return list(found.values())
+
+
+def _statement(tx: Tx, hostname: str, newest: Mapping[str, Any]) -> Evidence:
+    kind, at, guid = newest["kind"], newest["at"], newest["guid"]
+    row = tx.one("evidence_at", hostname=hostname, kind=kind, at=at, guid=guid) or {}
+    return Evidence(kind, at, row.get("observer") or "", row.get("detail") or "", guid)
+
+
+def words_on(tx: Tx, hostname: str, recovery_id: int, since: float) -> list[Evidence]:
+    """Why observers can't tell the power of a host, as they say since that time; else what their reports that it is down say."""
+    reports = tx.all("report_newest_words", recovery_id=recovery_id)
+    lately = max((row["at"] for row in reports), default=since) - SAID_TOGETHER_S
+    rows = tx.all("evidence_unknown", hostname=hostname, since=max(since, lately))
+    if rows:
+        return [Evidence(row["kind"], row["at"], row["observer"] or "", row["detail"]) for row in rows]
+    told = [(row, json.loads(row["body"]).get("reason")) for row in reports]
+    return [
+        Evidence("unknown", row["at"], row["observer"] or "", words) for row, words in told if isinstance(words, str)
+    ]
 
 
 def evidence_row(
@@ -81,6 +130,7 @@ def evidence_row(
         "detail": evidence.detail[:1000],
         "trusted": int(trusted),
         "report_id": report_id,
+        "guid": evidence.guid,
     }
 
 
@@ -181,47 +231,42 @@ def spare_objection(
 
 def members(tx: Tx, cluster_port: str, key_hosts: Iterable[str]) -> set[str]:
     """The hosts of a segment that are known by any means: reports, observers, spares, keys."""
-    names = {row["hostname"] for row in tx.all("report_observers", cluster_port=cluster_port)}
+    rows = tx.all("report_observers", cluster_port=cluster_port)
+    # A host that was reported under two names is one member.
+    aliases = {row["pacemaker_name"] for row in rows if row["pacemaker_name"] != row["hostname"]}
+    names = {row["hostname"] for row in rows if named_itself(row) or row["hostname"] not in aliases}
     names |= {row["hostname"] for row in tx.all("spare_list", cluster_port=cluster_port)}
     return names | set(key_hosts)
 
 
-def see_hosts(tx: Tx, seen: Sequence[tuple[str, str, str | None, float]], now: float) -> None:
-    """Remember hosts named in reports: (hostname, cluster_port, boot id it told of itself or None, when that was so).
+def named_itself(row: Mapping[str, Any] | None) -> bool:
+    """Whether a host told of itself that this is its name, as its row of known_host says."""
+    return row is not None and bool(row["boot_id"] or row["declared_at"] is not None)
 
-    A report of an earlier boot that comes late is no news.
+
+def ever_reported(tx: Tx, hostname: str) -> bool:
+    """Whether a trusted report of a host about itself is on record."""
+    found = tx.one("report_alive", hostname=hostname)
+    return found is not None and found["at"] is not None
+
+
+def declared(tx: Tx, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """By (cluster_port, name): the rows of the hosts that told that pacemaker calls them so.
+
+    Names that differ only in case count where none is the same.
     """
-    latest: dict[str, tuple[str, str | None, float]] = {}
-    for hostname, cluster_port, boot_id, at in seen:
-        _, boot_before, at_before = latest.get(hostname, ("", None, 0.0))
-        newer = boot_id is not None and at >= at_before
-        latest[hostname] = (cluster_port, boot_id if newer else boot_before, at if newer else at_before)
-    rows = {row["hostname"]: row for row in tx.all("host_known", hostnames=list(latest))}
-    new = []
-    for hostname, (cluster_port, told_boot, at) in latest.items():
-        row = rows.get(hostname)
-        late = row is not None and at < (row["boot_seen_at"] or 0.0)
-        boot_id = None if late else told_boot
-        if row is None:
-            new.append(
-                {
-                    "hostname": hostname,
-                    "cluster_port": cluster_port,
-                    "now": now,
-                    "boot_id": boot_id,
-                    "boot_seen_at": at if boot_id else None,
-                }
-            )
-        elif (boot_id and boot_id != row["boot_id"]) or (cluster_port and cluster_port != row["cluster_port"]):
-            tx.execute(
-                "host_boot",
-                hostname=hostname,
-                boot_id=boot_id or row["boot_id"],
-                now=at if boot_id else row["boot_seen_at"],
-                cluster_port=cluster_port or row["cluster_port"],
-            )
-    if new:
-        tx.execute_many("host_add", new)
+    if not places:
+        return {}
+    rows = tx.all(
+        "host_declared",
+        cluster_ports=sorted({cluster_port for cluster_port, _ in places}),
+        names=sorted({name.lower() for _, name in places}),
+    )
+    found = {}
+    for place in places:
+        alike = [r for r in rows if (r["cluster_port"], r["pacemaker_name"].lower()) == (place[0], place[1].lower())]
+        found[place] = [row for row in alike if row["pacemaker_name"] == place[1]] or alike
+    return found
 
 
 def recovery_method(tx: Tx, cluster_port: str, default: str) -> str:

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from masakari import hosts, intake_host, store
+from masakari import hosts, identity, intake_host, store
 from masakari.common.clock import Clock
-from masakari.common.errors import LeaseLost, Unavailable
+from masakari.common.errors import BadNotification, LeaseLost, Unavailable
 from masakari.common.notification import Notification, Receipt
 from masakari.common.signature import Key
 from masakari.common.text import sql_time
@@ -22,13 +22,14 @@ from masakari.config import Settings
 from masakari.database import Database, Duplicate, Tx
 from masakari.failures import HOST, INSTANCE, PROCESS, SIGN_OF_LIFE, classify
 from masakari.intake_host import Filing, Item
-from masakari.model import PROGRESS, RECOVER_BY, Evidence, Recovery
+from masakari.model import PROGRESS, RECOVER_BY, Recovery
 from masakari.steps import FIRST
 
 log = logging.getLogger(__name__)
 
 BATCH = 64
 ANSWER_WITHIN_S = 60.0
+REFUSED = 403
 
 
 def _taken() -> threading.Lock:
@@ -66,7 +67,10 @@ class Intake:
         self._closed = False
 
     def submit(self, notification: Notification, trusted: bool, key_id: str | None, receipt: float) -> Receipt:
-        """Store a report and return once that is committed. Raises Unavailable when nothing was stored."""
+        """Store a report and return once that is committed.
+
+        Raises Unavailable when nothing was stored, and BadNotification (403) when its sender may not say so.
+        """
         waiting = _Waiting(Item(notification, classify(notification), trusted, key_id, receipt))
         self._queue.put(waiting)
         if self._closed:
@@ -76,6 +80,8 @@ class Intake:
         if waiting.error is not None:
             raise waiting.error
         assert waiting.receipt is not None
+        if waiting.receipt.status_code == REFUSED:
+            raise BadNotification("hostname", waiting.receipt.reason, REFUSED)
         return waiting.receipt
 
     def run(self, stopping: threading.Event) -> None:
@@ -134,7 +140,8 @@ class Intake:
                 waiting.done.release()
             # Nobody waits for the log any more.
             for waiting, receipt in zip(batch, receipts, strict=True):
-                _tell(waiting.item, receipt)
+                if receipt.status_code != REFUSED:
+                    _tell(waiting.item, receipt)
 
     @staticmethod
     def _fail(batch: list[_Waiting], error: Unavailable) -> None:
@@ -143,7 +150,7 @@ class Intake:
             waiting.done.release()
 
     def accept(self, items: list[Item]) -> list[Receipt]:
-        """Store these reports in one transaction and say what became of each."""
+        """Store these reports in one transaction and say what became of each; nothing of one with status_code REFUSED."""
         for tries_left in (3, 2, 1, 0):
             try:
                 receipts = self._db.transaction(lambda tx: accept(tx, items, self._context()))
@@ -187,7 +194,8 @@ def accept(tx: Tx, items: list[Item], context: intake_host.Context) -> list[Rece
     for item in items:
         if item.notification.id not in known:
             fresh.setdefault(item.notification.id, item)
-    hosts.see_hosts(tx, [_seen(item) for item in fresh.values() if item.trusted], context.now)
+    identified = identity.identify(tx, list(fresh.values()), context)
+    fresh = {item.notification.id: item for item in identified.items}
     filings = _file(tx, list(fresh.values()), context)
     if fresh:
         tx.execute_many("report_add", [_report_row(fresh[key], filing, context.now) for key, filing in filings.items()])
@@ -197,20 +205,13 @@ def accept(tx: Tx, items: list[Item], context: intake_host.Context) -> list[Rece
     receipts = []
     for item in items:
         key = item.notification.id
+        if key in identified.refused:
+            receipts.append(Receipt(REFUSED, None, "", identified.refused[key], False))
+            continue
         is_known = key in known or key in first_seen
         first_seen.add(key)
         receipts.append(_receipt(known.get(key), filings.get(key), recoveries, is_known))
     return receipts
-
-
-def _seen(item: Item) -> tuple[str, str, str | None, float]:
-    report = item.notification
-    return (
-        report.hostname,
-        report.cluster_port,
-        report.boot_id if item.self_report and report.boot_id else None,
-        min(report.utc_time or item.receipt, item.receipt),
-    )
 
 
 def _file(tx: Tx, items: list[Item], context: intake_host.Context) -> dict[str, Filing]:
@@ -389,7 +390,7 @@ def _add_evidence(
             hosts.evidence_row(
                 item.notification.hostname,
                 item.notification.cluster_port,
-                Evidence(e.kind, e.at, e.observer, e.detail),
+                e,
                 item.receipt,
                 trusted=item.trusted,
                 report_id=ids[key],

@@ -24,13 +24,19 @@ UNSIGNED = "unsigned callback: nothing is done until it is released"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One report on its way in. `receipt`: when it came, Unix seconds."""
+    """One report on its way in, under Nova's name of its host. `receipt`: when it came, Unix seconds.
+
+    `reported_as`: the other name that it was reported under, if so. `declared_guid`: the GUID of the BMC that the host told
+    to be its own, if it did.
+    """
 
     notification: Notification
     failure: Failure
     trusted: bool
     key_id: str | None
     receipt: float
+    reported_as: str = ""
+    declared_guid: str = ""
 
     @property
     def self_report(self) -> bool:
@@ -84,7 +90,7 @@ def opened_event(recovery_id: int, item: Item, now: float) -> dict[str, Any]:
         "epoch": 0,
         "step": "",
         "kind": "opened",
-        "what": item.failure.reason,
+        "what": item.failure.reason[:255],
         "reason": told,
         "request_id": None,
     }
@@ -108,16 +114,19 @@ def evidence_of(item: Item, settings: Settings) -> list[Evidence]:
             min(e.at, item.receipt),
             by,
             e.detail,
+            e.guid,
         )
         for e in report.evidence
         if report.type == "rscGroup"
     ]
+    told = [hosts.judge_bmc(evidence, report.hostname, item.declared_guid) for evidence in told]
     if report.last_alive is not None and report.type == "rscGroup":
         told.append(Evidence("last_alive", min(report.last_alive, item.receipt), by))
     if kind == "sign_of_life":
-        told.append(Evidence("up", item.receipt, by or report.hostname))
+        told_at = min(report.utc_time or item.receipt, item.receipt)
+        # What another host saw may have waited in its spool; a host that sends is up at that moment.
+        told.append(Evidence("up", item.receipt if item.self_report else told_at, by or report.hostname))
         if item.self_report and report.boot_id:
-            told_at = min(report.utc_time or item.receipt, item.receipt)
             told.append(Evidence("boot", told_at, report.hostname, report.boot_id))
     numbers = (report.event_id, report.event_type, report.detail)
     believed = report.cluster_port in settings.safety.detail_2_is_proof
@@ -140,17 +149,27 @@ def file(tx: Tx, item: Item, context: Context) -> Filing:
         supersede(tx, active, report.id, now)
     elif active is not None:
         return _join(tx, active, item, now)
+    if item.trusted and (ended := _followed(tx, report)):
+        told = f"adds to recovery {ended.id}, which has ended ({ended.status}): {ended.reason}"
+        return Filing("ignored", told, ended.id, ended.status)
     facts = _facts(tx, item, context)
     if superseded:
         facts = replace(facts, last_recovery=None)
     decision = admission.decide(facts, now, _rules(context.settings))
+    reason = f"{decision.reason}; reported as {item.reported_as}" if item.reported_as else decision.reason
     if decision.verb == admission.IGNORE:
-        return Filing("ignored", decision.reason, None)
+        return Filing("ignored", reason, None)
     held = decision.verb == admission.HOLD
     if decision.hold == "many":
         _hold_others(tx, report.cluster_port, decision.reason, context)
     recovery_id = _open(tx, item, decision, held, now)
-    return Filing("opened", decision.reason, recovery_id, "held" if held else "new")
+    return Filing("opened", reason, recovery_id, "held" if held else "new")
+
+
+def _followed(tx: Tx, report: Notification) -> Recovery | None:
+    """The recovery that a report says it adds evidence to, if it is one of that host; it has ended, or it would be active."""
+    recovery = store.get(tx, report.recovery) if report.recovery else None
+    return recovery if recovery and (recovery.kind, recovery.hostname) == ("host", report.hostname) else None
 
 
 def unsigned(recovery: Recovery) -> bool:
@@ -298,7 +317,8 @@ def file_sign_of_life(tx: Tx, item: Item, context: Context) -> Filing:
     if key in active:
         if item.trusted:
             wake(tx, [active[key].id], now)
-        return Filing("joined", f"host is up; joins recovery {active[key].id}", active[key].id, active[key].status)
+        reason = f"{item.failure.reason}; joins recovery {active[key].id}"
+        return Filing("joined", reason, active[key].id, active[key].status)
     if not active and item.trusted and context.settings.return_.mode == "auto":
         wishes = [d for d in hosts.disables(tx, report.hostname) if d.kind == "host" and d.seen]
         if wishes:
@@ -315,4 +335,4 @@ def file_sign_of_life(tx: Tx, item: Item, context: Context) -> Filing:
             )
             tx.execute("event_add", **opened_event(recovery_id, item, now))
             return Filing("opened", "the host is up: its return begins", recovery_id, "new")
-    return Filing("noted", "host is up", None)
+    return Filing("noted", item.failure.reason, None)

@@ -100,9 +100,13 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One statement about a host being off or alive. `at` is Unix seconds, never later than its receipt."""
+    """One statement about a host being off or alive. `at` is Unix seconds, never later than its receipt.
+
+    `guid`: that of the BMC that was read, as it told; empty if it told none, or none was read.
+    """
 
     kind: str
     at: float
     observer: str = ""
     detail: str = ""
+    guid: str = ""

@@ -7,7 +7,7 @@ It counts only while no sign of life of that host is newer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from masakari.common.text import utc
@@ -15,6 +15,12 @@ from masakari.model import Evidence
 
 PROOF_KINDS = ("power_off", "fenced", "attested")
 LIFE_KINDS = ("power_on", "up", "last_alive", "probe", "nova", "callback")
+
+SAID_TOGETHER_S = 120.0
+"""What observers said within this time they say now."""
+
+QUOTED = 400
+"""So many characters of an observer's words are shown."""
 
 SENTENCES = {
     "power_off": "power read back as off",
@@ -83,6 +89,21 @@ def judge(facts: Facts, now: float, rules: Rules, *, requested: bool) -> Verdict
             f"the proof is too old: {_told(proof)}, {age:.0f} s ago; at most {rules.proof_valid_s:.0f} s count",
         )
     return Verdict(proof, "", _told(proof))
+
+
+def quoted(words: Iterable[Evidence]) -> str:
+    """What observers say of a host whose power they can't tell, for the reason of a hold; empty when they say nothing.
+
+    Of those who spoke lately always the same one is quoted, with the newest they said: the reason is not to change at each look.
+    """
+    said = [one for one in words if one.detail]
+    newest = max((one.at for one in said), default=0.0)
+    lately = [one for one in said if one.at >= newest - SAID_TOGETHER_S]
+    if not lately:
+        return ""
+    first = min(lately, key=lambda one: (one.observer, -one.at, one.detail))
+    told = first.detail if len(first.detail) <= QUOTED else f"{first.detail[: QUOTED - 1]}…"
+    return f"{first.observer or 'an unnamed monitor'} says: {told}"
 
 
 def _newest_proof(facts: Facts, now: float, rules: Rules) -> Evidence | None:

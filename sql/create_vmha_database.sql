@@ -2,8 +2,8 @@
 --
 --     mysql -u root -p < create_vmha_database.sql
 --
--- Makes the database and its tables, or upgrades those of 2015 where they are; running it again is harmless. Stop the
--- controllers first, and take a backup. Every statement can be repeated, so a run that was interrupted is finished by
+-- Makes the database and its tables, or upgrades those of 2015 or of an earlier release where they are; running it again is
+-- harmless. Stop the controllers first, and take a backup. Every statement can be repeated, so a run that was interrupted is finished by
 -- running the script again. Needs the rights to create and alter; the controller itself needs SELECT, INSERT, UPDATE
 -- and DELETE on vm_ha.
 --
@@ -22,7 +22,7 @@ SET SESSION time_zone = '+00:00';
 CREATE DATABASE IF NOT EXISTS vm_ha DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 USE vm_ha;
 
--- The tables. Those of 2015 stay as they are here, and are upgraded below.
+-- The tables. Those that are there already stay as they are here, and are upgraded below.
 
 CREATE TABLE IF NOT EXISTS schema_version (
     version INT NOT NULL,
@@ -187,6 +187,7 @@ CREATE TABLE IF NOT EXISTS host_evidence (
     detail VARCHAR(1000) NOT NULL DEFAULT '',
     trusted TINYINT NOT NULL DEFAULT 1,
     report_id BIGINT,
+    guid VARCHAR(255) NOT NULL DEFAULT '',
     PRIMARY KEY (id),
     KEY evidence_host (hostname, kind, at),
     KEY evidence_report (report_id)
@@ -198,6 +199,10 @@ CREATE TABLE IF NOT EXISTS known_host (
     first_seen_at DOUBLE NOT NULL,
     boot_id VARCHAR(255),
     boot_seen_at DOUBLE,
+    pacemaker_name VARCHAR(255),
+    bmc_guid VARCHAR(255),
+    declared_at DOUBLE,
+    declared_boot VARCHAR(255),
     PRIMARY KEY (hostname),
     KEY known_cluster (cluster_port)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
@@ -398,6 +403,34 @@ SET @todo = IF(
 PREPARE todo FROM @todo;
 EXECUTE todo;
 
+-- From version 1 on: hosts tell their name in pacemaker and their BMC.
+
+SET @todo = IF(
+    EXISTS (
+        SELECT 1 FROM information_schema.COLUMNS
+        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'host_evidence' AND COLUMN_NAME = 'guid'
+    ),
+    'DO 0',
+    'ALTER TABLE host_evidence ADD COLUMN guid VARCHAR(255) NOT NULL DEFAULT '''''
+);
+PREPARE todo FROM @todo;
+EXECUTE todo;
+
+SET @todo = IF(
+    EXISTS (
+        SELECT 1 FROM information_schema.COLUMNS
+        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'known_host' AND COLUMN_NAME = 'bmc_guid'
+    ),
+    'DO 0',
+    'ALTER TABLE known_host
+        ADD COLUMN pacemaker_name VARCHAR(255),
+        ADD COLUMN bmc_guid VARCHAR(255),
+        ADD COLUMN declared_at DOUBLE,
+        ADD COLUMN declared_boot VARCHAR(255)'
+);
+PREPARE todo FROM @todo;
+EXECUTE todo;
+
 SET @version = (SELECT COALESCE(MAX(version), 0) FROM schema_version);
 
 -- The first report of each id gets the key; in 2015 an id could be there several times.
@@ -457,3 +490,5 @@ DEALLOCATE PREPARE todo;
 -- Last: the controller starts only when it finds this.
 INSERT INTO schema_version (version, applied_at)
 SELECT 1, UNIX_TIMESTAMP(NOW(6)) FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM schema_version WHERE version = 1);
+INSERT INTO schema_version (version, applied_at)
+SELECT 2, UNIX_TIMESTAMP(NOW(6)) FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM schema_version WHERE version = 2);

@@ -292,23 +292,40 @@ WHERE notification_hostname = :hostname AND self_report = 0 AND received_at >= :
 -- What was reported for a recovery since some time.
 SELECT received_at, body FROM notification_list WHERE recovery_id = :recovery_id AND received_at > :since AND trusted = 1
 
+-- report_who --
+-- Who reported the host of a recovery down; all monitors that give no name count as one.
+SELECT observer, MIN(received_at) AS at FROM notification_list
+WHERE recovery_id = :recovery_id AND recover_by = 0 AND trusted = 1 AND self_report = 0 AND notification_eventType = '2'
+GROUP BY observer ORDER BY at, observer
+
+-- report_newest_words --
+-- The newest reports that the host of a recovery is down.
+SELECT observer, received_at AS at, body FROM notification_list
+WHERE recovery_id = :recovery_id AND recover_by = 0 AND trusted = 1 AND self_report = 0 AND notification_eventType = '2'
+ORDER BY id DESC LIMIT 16
+
 -- report_observers --
--- Hosts that reported others of a segment lately are members of it.
-SELECT hostname FROM known_host WHERE cluster_port = :cluster_port
+-- The hosts of a segment that were seen in reports, and what they told of themselves.
+SELECT hostname, pacemaker_name, boot_id, declared_at FROM known_host WHERE cluster_port = :cluster_port
 
 -- evidence_add --
 -- Statements about a host being off or alive.
-INSERT INTO host_evidence (hostname, cluster_port, kind, at, received_at, observer, detail, trusted, report_id)
-VALUES (:hostname, :cluster_port, :kind, :at, :received_at, :observer, :detail, :trusted, :report_id)
+INSERT INTO host_evidence (hostname, cluster_port, kind, at, received_at, observer, detail, trusted, report_id, guid)
+VALUES (:hostname, :cluster_port, :kind, :at, :received_at, :observer, :detail, :trusted, :report_id, :guid)
 
 -- evidence_newest --
--- The newest trusted statement of each kind.
-SELECT kind, MAX(at) AS at FROM host_evidence WHERE hostname = :hostname AND trusted = 1 GROUP BY kind
+-- The newest trusted statement of each kind and of each BMC that was read.
+SELECT kind, guid, MAX(at) AS at FROM host_evidence WHERE hostname = :hostname AND trusted = 1 GROUP BY kind, guid
 
 -- evidence_at --
 -- The statement behind a time.
+SELECT kind, at, observer, detail, guid FROM host_evidence
+WHERE hostname = :hostname AND kind = :kind AND guid = :guid AND at = :at AND trusted = 1 ORDER BY id DESC LIMIT 1
+
+-- evidence_unknown --
+-- Why observers could not tell the power of a host, the newest first.
 SELECT kind, at, observer, detail FROM host_evidence
-WHERE hostname = :hostname AND kind = :kind AND at = :at AND trusted = 1 ORDER BY id DESC LIMIT 1
+WHERE hostname = :hostname AND kind = 'unknown' AND at >= :since AND trusted = 1 ORDER BY at DESC, id DESC LIMIT 32
 
 -- evidence_release --
 -- Evidence of unsigned reports counts once released.
@@ -319,14 +336,22 @@ WHERE trusted = 0 AND report_id IN (SELECT id FROM notification_list WHERE recov
 -- What is known of these hosts.
 SELECT * FROM known_host WHERE hostname IN :hostnames
 
+-- host_declared --
+-- The hosts of these segments that pacemaker calls so, whatever the case.
+SELECT * FROM known_host WHERE cluster_port IN :cluster_ports AND LOWER(pacemaker_name) IN :names
+
 -- host_add --
 -- A host first seen in a report.
-INSERT INTO known_host (hostname, cluster_port, first_seen_at, boot_id, boot_seen_at)
-VALUES (:hostname, :cluster_port, :now, :boot_id, :boot_seen_at)
+INSERT INTO known_host (hostname, cluster_port, first_seen_at, boot_id, boot_seen_at, pacemaker_name, bmc_guid, declared_at,
+    declared_boot)
+VALUES (:hostname, :cluster_port, :first_seen_at, :boot_id, :boot_seen_at, :pacemaker_name, :bmc_guid, :declared_at,
+    :declared_boot)
 
--- host_boot --
--- A host told of another boot, or moved to another segment.
-UPDATE known_host SET boot_id = :boot_id, boot_seen_at = :now, cluster_port = :cluster_port WHERE hostname = :hostname
+-- host_told --
+-- A host told something new of itself, or moved to another segment.
+UPDATE known_host SET boot_id = :boot_id, boot_seen_at = :boot_seen_at, cluster_port = :cluster_port,
+    pacemaker_name = :pacemaker_name, bmc_guid = :bmc_guid, declared_at = :declared_at, declared_boot = :declared_boot
+WHERE hostname = :hostname
 
 -- disable_want --
 -- A recovery wants nova-compute of a host disabled.

@@ -1,4 +1,5 @@
--- The tables of vm_ha for SQLite, the embedded default. The controller runs this file at each start; running it twice is harmless.
+-- The tables of vm_ha for SQLite, the embedded default. The controller runs this file where it finds older tables or none, after
+-- upgrade_sqlite_N.sql for each version N that they lack; running it twice is harmless.
 -- create_vmha_database.sql makes the same tables on MariaDB and MySQL; a test compares the two.
 -- Times: DATETIME columns are UTC text, as people's own queries expect; *_at and *_until columns are Unix seconds, UTC.
 
@@ -106,7 +107,7 @@ CREATE TABLE IF NOT EXISTS recovery (
     cluster_port VARCHAR(255) NOT NULL,
     status VARCHAR(16) NOT NULL,            -- new, running, held, finished, failed, ignored, cancelled
     step VARCHAR(32) NOT NULL,
-    hold VARCHAR(32),                       -- why it is held, as a word: many, callback, proof, alive, changed, refused, internal, ...
+    hold VARCHAR(32),                       -- why it is held, as a word: many, callback, name, observers, proof, alive, changed, ...
     reason VARCHAR(1000) NOT NULL DEFAULT '',
     active_key VARCHAR(600) UNIQUE,         -- host:<name>, instance:<uuid>, process:<host>:<name>; NULL once final
     target VARCHAR(255),                    -- the reserved host
@@ -160,18 +161,23 @@ CREATE TABLE IF NOT EXISTS host_evidence (
     observer VARCHAR(255),
     detail VARCHAR(1000) NOT NULL DEFAULT '',
     trusted TINYINT NOT NULL DEFAULT 1,
-    report_id BIGINT                        -- notification_list.id it came with
+    report_id BIGINT,                       -- notification_list.id it came with
+    guid VARCHAR(255) NOT NULL DEFAULT ''   -- of the BMC that was read, as it told; compared with known_host.bmc_guid when judged
 );
 CREATE INDEX IF NOT EXISTS evidence_host ON host_evidence (hostname, kind, at);
 CREATE INDEX IF NOT EXISTS evidence_report ON host_evidence (report_id);
 
--- Hosts seen in reports, with the boot they last told of themselves.
+-- Hosts seen in reports, with what they last told of themselves.
 CREATE TABLE IF NOT EXISTS known_host (
     hostname VARCHAR(255) NOT NULL PRIMARY KEY,
     cluster_port VARCHAR(255) NOT NULL,
     first_seen_at DOUBLE NOT NULL,
     boot_id VARCHAR(255),
-    boot_seen_at DOUBLE
+    boot_seen_at DOUBLE,                    -- when it first told of this boot
+    pacemaker_name VARCHAR(255),            -- what pacemaker calls it
+    bmc_guid VARCHAR(255),                  -- of its own BMC
+    declared_at DOUBLE,                     -- when it told these two; cluster_port is its own word from then on
+    declared_boot VARCHAR(255)              -- and in which boot
 );
 CREATE INDEX IF NOT EXISTS known_cluster ON known_host (cluster_port);
 
@@ -205,3 +211,5 @@ CREATE TABLE IF NOT EXISTS controller (
 
 INSERT INTO schema_version (version, applied_at)
 SELECT 1, NOW_S() WHERE NOT EXISTS (SELECT 1 FROM schema_version WHERE version = 1);
+INSERT INTO schema_version (version, applied_at)
+SELECT 2, NOW_S() WHERE NOT EXISTS (SELECT 1 FROM schema_version WHERE version = 2);

@@ -34,7 +34,7 @@ def loaded(settings: MonitorSettings, warnings: Sequence[str], everything: Any =
     monitor = settings.monitor
     level = "debug" if settings.debug else monitor.log_level
     found = settings if everything is None else everything
-    return Loaded(found, warnings, [settings.identity.secret], level, monitor.log_file, monitor.state_dir)
+    return Loaded(found, warnings, settings.secrets, level, monitor.log_file, monitor.state_dir)
 
 
 class Reporting:

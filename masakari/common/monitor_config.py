@@ -123,6 +123,11 @@ class MonitorSettings:
         raise NotImplementedError
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be logged."""
+        return (self.identity.secret,)
+
+    @property
     def delivery(self) -> Delivery:
         """How reports are delivered."""
         raise NotImplementedError

@@ -27,17 +27,22 @@ WHOLE = "body"
 _HOST = re.compile(r"[A-Za-z0-9_]+(?:-+[A-Za-z0-9_]+)*(?:\.[A-Za-z0-9_]+(?:-+[A-Za-z0-9_]+)*)*")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _HEX_32 = re.compile(r"[0-9a-f]{32}")
+_GUID = re.compile(r"-?(?:[0-9A-Fa-f]-?){32}")
 _LOCAL_TIME = re.compile(r"[0-9]{14}")
 _UTC_TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]{1,9})?(?:Z|\+00:00)")
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What an observer found out about a host's power. `at`: Unix seconds, as its own clock said."""
+    """What an observer found out about a host's power. `at`: Unix seconds, as its own clock said.
+
+    `guid`: that of the BMC it read, as the BMC told it; empty if it told none.
+    """
 
     kind: str
     at: float
     detail: str
+    guid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,9 @@ class Notification:
     state: str
     libvirt_state: str
     reason: str
+    pacemaker_name: str
+    bmc_guid: str
+    recovery: int | None
     body: str
 
 
@@ -94,7 +102,7 @@ def parse(body: bytes, now: float) -> Notification:
     text = _decode(body)
     fields = _object(text)
     kind = _text(fields, "type", least=1)
-    is_vm, is_process = kind == "VM", kind == "nodeStatus"
+    is_vm, is_process, is_host = kind == "VM", kind == "nodeStatus", kind == "rscGroup"
     return Notification(
         id=_id(fields),
         type=kind,
@@ -120,6 +128,9 @@ def parse(body: bytes, now: float) -> Notification:
         state=_choice(fields, "state", ("down", "up")) if is_process else "down",
         libvirt_state=_remark(fields, "libvirt_state") if is_vm else "",
         reason=_remark(fields, "reason"),
+        pacemaker_name=_hostname(fields, "pacemaker_name") if is_host and _given(fields, "pacemaker_name") else "",
+        bmc_guid=_bmc_guid(fields) if is_host else "",
+        recovery=_recovery(fields) if is_host else None,
         body=text,
     )
 
@@ -215,6 +226,11 @@ def _optional(fields: dict[str, Any], name: str) -> str:
     return "" if fields.get(name) is None else _text(fields, name)
 
 
+def _given(fields: dict[str, Any], name: str) -> bool:
+    """Whether an optional field says anything: null and an empty text say that the sender doesn't know."""
+    return fields.get(name) not in (None, "")
+
+
 def _remark(fields: dict[str, Any], name: str) -> str:
     """Words for people, which are never worth a refusal: empty when they are not what they should be."""
     value = fields.get(name)
@@ -251,6 +267,29 @@ def _uuid(fields: dict[str, Any]) -> str:
     if _HEX_32.fullmatch(value):
         return "-".join((value[:8], value[8:12], value[12:16], value[16:20], value[20:]))
     _bad("uuid", "not a UUID")
+
+
+def _recovery(fields: dict[str, Any]) -> int | None:
+    if fields.get("recovery") is None:
+        return None
+    value = _text(fields, "recovery", number=True)
+    if not re.fullmatch(r"[0-9]{1,18}", value):
+        _bad("recovery", "must be the number of a recovery")
+    return int(value)
+
+
+def _bmc_guid(fields: dict[str, Any]) -> str:
+    """The GUID of a host's own BMC; empty for one that any BMC could have, which tells no two apart."""
+    guid = _guid("bmc_guid", fields.get("bmc_guid"))
+    return "" if len(set(guid.replace("-", ""))) == 1 else guid
+
+
+def _guid(name: str, value: Any) -> str:
+    if value is not None and not isinstance(value, str):
+        _bad(name, "must be a string")
+    if value and not (len(value) <= MAX_LENGTH and _GUID.fullmatch(value)):
+        _bad(name, "not a GUID: 32 hexadecimal digits")
+    return (value or "").lower()
 
 
 def _local_time(fields: dict[str, Any], name: str, now: float) -> str:
@@ -313,4 +352,5 @@ def _one_evidence(name: str, entry: Any, now: float) -> Evidence:
         _bad(f"{name}.at", "must be a string")
     if detail is not None and not isinstance(detail, str):
         _bad(f"{name}.detail", "must be a string")
-    return Evidence(kind, _utc(f"{name}.at", at, now), _checked(f"{name}.detail", detail or ""))
+    told = _checked(f"{name}.detail", detail or "")
+    return Evidence(kind, _utc(f"{name}.at", at, now), told, _guid(f"{name}.guid", entry.get("guid")))

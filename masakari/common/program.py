@@ -36,7 +36,8 @@ class Loaded:
 class Program:
     """A daemon. load reads its settings or raises ConfigError; serve runs it and returns the exit status.
 
-    arguments may add to the command line; epilog holds examples.
+    arguments may add to the command line; epilog holds examples. check: more that --check-config looks at; says itself what it
+    finds, and returns the problems.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Program:
     load: Callable[[argparse.Namespace], Loaded]
     serve: Callable[[argparse.Namespace, Loaded], int]
     arguments: Callable[[argparse.ArgumentParser], object] | None = None
+    check: Callable[[argparse.Namespace, Loaded], Sequence[str]] | None = None
 
 
 def run(program: Program, argv: Sequence[str] | None = None) -> int:
@@ -61,7 +63,7 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
     try:
         loaded = program.load(arguments)
         if arguments.check_config:
-            return _say_checked(arguments.config, loaded)
+            return _say_checked(arguments.config, loaded, program.check(arguments, loaded) if program.check else ())
         if arguments.daemon:
             if not loaded.log_file:
                 raise ConfigError([f"{arguments.config}: log_file is needed with --daemon, which has no terminal"])
@@ -104,11 +106,12 @@ def open_log(loaded: Loaded, debug: bool) -> None:
     setup(loaded.log_level, loaded.log_file, debug=debug, redactor=redactor)
 
 
-def _say_checked(config: str, loaded: Loaded) -> int:
+def _say_checked(config: str, loaded: Loaded, more: Sequence[str]) -> int:
     for warning in loaded.warnings:
         print(f"warning: {warning}")
     folders = {"log_file": os.path.dirname(loaded.log_file), "state_dir": loaded.state_dir}
     problems = [f"{config}: {name}: {problem}" for name, path in folders.items() if (problem := _unusable(path))]
+    problems += more
     if problems:
         raise ConfigError(problems)
     print(f"{config}: ok")

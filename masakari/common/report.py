@@ -72,16 +72,20 @@ def host_report(
     last_alive: float | None,
     at: float,
     reason: str,
+    recovery: str = "",
 ) -> dict[str, Any]:
     """Another host failed. host: its name for Nova; node: for pacemaker.
 
     detail: "2" with proof that it is off, "3" when its power is on, "4" when that is unknown. evidence: entries with kind, at,
     detail and, of a BMC that tells one, guid. last_alive: when this host last saw it as a member (Unix seconds; None: never).
+    recovery: the number of the recovery to which this only adds evidence; no other one is opened by it.
     """
     body = _about_host(origin, report_id, host, node, ("1", "2", detail), at, reason)
     body.update(evidence=[dict(entry) for entry in evidence])
     if last_alive is not None:
         body.update(last_alive=utc(last_alive))
+    if recovery:
+        body.update(recovery=recovery)
     return body
 
 
@@ -100,7 +104,13 @@ def host_up_report(
 def put_right(body: Mapping[str, Any], now: float) -> dict[str, Any]:
     """A report made while this host's clock was ahead, with the time of now: the controller refuses one from the future."""
     fields = {**body, "time": time.strftime("%Y%m%d%H%M%S", time.localtime(now)), "utc_time": _exactly(now)}
-    return {**fields, "startTime": fields["time"]} if "startTime" in body else fields
+    if "startTime" in body:
+        fields["startTime"] = fields["time"]
+    if "last_alive" in body:
+        fields["last_alive"] = min(body["last_alive"], utc(now))
+    if "evidence" in body:
+        fields["evidence"] = [entry for entry in body["evidence"] if entry["at"] <= utc(now)]
+    return fields
 
 
 def _about_host(

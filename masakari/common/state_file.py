@@ -98,4 +98,7 @@ def number(value: Any, name: str) -> float:
     """The value, if it is a number. ValueError naming it if not."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} is no number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large") from None

@@ -794,7 +794,9 @@ VALUES: dict[str, Any] = {
     **dict.fromkeys(("self_report", "trusted", "was_enabled"), 1),
     **dict.fromkeys(("at", "now", "since", "again_before", "due_at", "boot_seen_at", "received_at", "started_at"), 1.5),
     **dict.fromkeys(("finished_at", "paused_at", "paused_until", "step_at", "told_at", "lease_s", "wait_s"), 1.5),
+    **dict.fromkeys(("first_seen_at", "declared_at"), 1.5),
     **{"ids": [1, 2], "keys": ["a", "b"], "hostnames": ["a", "b"], "kinds": ["host", "process"]},
+    **{"cluster_ports": ["cluster_port"], "names": ["pacemaker_name"]},
 }
 DATES = {"purge_reports": {"before": "2026-01-02 03:04:05"}, "purge_old_instances": {"at": "2026-01-02 03:04:05"}}
 

@@ -47,6 +47,12 @@ def test_on_and_off_are_read_back(sim: PrivateBmc) -> None:
     assert "Chassis Power is off" in proof.detail
 
 
+@pytest.mark.parametrize("power", ["on", "off"])
+def test_the_guid_is_told_with_the_power_state_though_nobody_declared_one(sim: PrivateBmc, power: str) -> None:
+    sim.set_power(power)
+    assert look(sim.bmc()).guid == GUID
+
+
 def test_an_off_that_was_accepted_is_no_proof_until_it_is_read_back(sim: PrivateBmc) -> None:
     sim.off_takes(3.0)
     accepted = time.monotonic()
@@ -163,6 +169,19 @@ def test_the_password_is_on_no_command_line_and_nothing_else_is_in_the_environme
     assert "CANARY" not in environment
 
 
+def test_a_power_state_counts_though_the_guid_is_not_told_in_time_unless_one_is_declared(tmp_path: Path) -> None:
+    program = tmp_path / "ipmitool"
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *power*) echo "Chassis Power is off" ;; *) exec sleep 60 ;; esac\n', encoding="ascii"
+    )
+    program.chmod(0o755)
+    for bmc, expected in ((Bmc("10.0.0.1"), (POWER_OFF, "")), (Bmc("10.0.0.1", guid=GUID), (UNKNOWN, ""))):
+        began = time.monotonic()
+        verdict = judge([Ipmi(Clock(), program=str(program)).read(bmc, 1.0)], 0.0)
+        assert (verdict.kind, verdict.guid) == expected
+        assert time.monotonic() - began < 1.0 + SLOW_MACHINE_S
+
+
 def stubborn(tmp_path: Path) -> str:
     """An ipmitool that ends by no signal but SIGKILL, with a child that does the same; both leave their pid."""
     program = tmp_path / "ipmitool"
@@ -204,6 +223,21 @@ def test_a_stop_ends_a_reading_at_once_with_all_its_processes(tmp_path: Path) ->
     assert found[0].kind == UNKNOWN
     pids = [int(pid) for pid in (tmp_path / "pids").read_text(encoding="ascii").split()]
     until(lambda: all(map(is_gone, pids)), 10.0, lambda: f"of {pids} some are left")
+
+
+def test_the_own_bmc_is_not_waited_for_longer_than_asked(tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert Ipmi(Clock(), program=stubborn(tmp_path)).own_guid(1.0) == ""
+    assert time.monotonic() - began < 1.0 + SLOW_MACHINE_S
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text(encoding="ascii").split()]
+    until(lambda: all(map(is_gone, pids)), 10.0, lambda: f"of {pids} some are left")
+
+
+def test_a_host_without_a_bmc_of_its_own_is_known_at_once() -> None:
+    began = time.monotonic()
+    told = Ipmi(Clock()).own_guid(60.0)
+    assert time.monotonic() - began < 10.0
+    assert told == "" or any(map(os.path.exists, ("/dev/ipmi0", "/dev/ipmi/0", "/dev/ipmidev/0")))
 
 
 def test_a_missing_ipmitool_is_told(tmp_path: Path) -> None:

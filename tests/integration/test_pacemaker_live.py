@@ -12,6 +12,9 @@ from xml.etree import ElementTree
 import pytest
 
 from hostmonitor.corosync import cluster_port, is_quorate, read_cmap, read_conf
+from hostmonitor.crm_xml import parse
+from hostmonitor.heartbeat import Heartbeat
+from hostmonitor.own import OwnState
 from hostmonitor.pacemaker import Pacemaker
 from masakari.common.clock import Clock
 from masakari.common.errors import Unavailable
@@ -24,6 +27,15 @@ ROOT = Path(__file__).resolve().parents[2]
 NODES = {"node1", "node2", "node3"}
 SEEN_WITHIN_S = 30.0  # 2.5 on a machine with nothing else to do
 TIMEOUT_S = 20.0
+
+
+class Limits:
+    """Settings with the check of the heartbeat line switched on."""
+
+    tcpdump_timeout = 3.0
+    stonith_wait = 0.0
+
+
 HELD = """
 import sys
 from tests.lab.cluster import PrivateCluster
@@ -138,6 +150,42 @@ def test_a_node_whose_own_daemons_stopped_says_so(cluster: PrivateCluster) -> No
             ask()
     cluster.start_services("node2")
     wait_online(stopped, NODES)
+
+
+def trouble(cluster: PrivateCluster, node: str) -> str:
+    """Why a node's own view is worth nothing, "" if it is worth something, while that view looks well."""
+    asked = port(cluster, node)
+    heartbeat = Heartbeat(Clock(), prefix=cluster.prefix(node))
+    view = parse(port(cluster, "node1").status(), node)
+    return OwnState(asked, heartbeat, Clock(), Limits).trouble(view)
+
+
+def wait_trouble(cluster: PrivateCluster, node: str, wanted: str) -> None:
+    """Until the own state of a node is told with these words; "" for none."""
+
+    def told() -> bool:
+        text = trouble(cluster, node)
+        return wanted in text if wanted else not text
+
+    until(told, SEEN_WITHIN_S, lambda: f"{node}: not {wanted!r}, but {trouble(cluster, node)!r}")
+
+
+def test_every_node_of_a_healthy_cluster_may_believe_its_view(cluster: PrivateCluster) -> None:
+    for node in cluster.names:
+        wait_trouble(cluster, node, "")
+
+
+def test_a_node_that_is_cut_off_or_stopped_does_not_believe_its_view_and_the_others_do(cluster: PrivateCluster) -> None:
+    cluster.partition("node2", silent=True)
+    wait_trouble(cluster, "node2", "corosync on this node has no quorum")
+    wait_trouble(cluster, "node1", "")
+    cluster.heal("node2")
+    wait_trouble(cluster, "node2", "")
+    cluster.stop_services("node2", corosync=False)
+    wait_trouble(cluster, "node2", "pacemaker does not run on this node")
+    cluster.stop_services("node2")
+    wait_trouble(cluster, "node2", "corosync does not run on this node")
+    wait_trouble(cluster, "node3", "")
 
 
 def runs(pid: int) -> bool:

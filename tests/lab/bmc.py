@@ -1,4 +1,4 @@
-"""A BMC on loopback, for tests that need the real thing: OpenIPMI's ipmi_sim, with a power state and faults to set."""
+"""A BMC for tests that need the real thing: OpenIPMI's ipmi_sim, with a power state and faults to set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hostmonitor.power import Bmc
@@ -24,7 +24,7 @@ GUID = "3c5d1f20-7a4b-4c1e-9f21-0123456789ab"
 LAN = """name "bmc"
 set_working_mc 0x20
 startlan 1
-  addr 127.0.0.1 {port}
+  addr {address} {port}
   priv_limit admin
   allowed_auths_callback none md2 md5 straight
   allowed_auths_user none md2 md5 straight
@@ -43,19 +43,21 @@ mc_enable 0x20
 """
 
 # ipmi_sim runs it as: chassis get power, chassis set power 0. What it prints is the answer; an error is one of the BMC.
+# Others read the files meanwhile, so each is there with all that it says, or isn't.
 CHASSIS = """#!/bin/sh
 cd "{folder}" || exit 1
 [ -e refuses ] && exit 1
+keep() {{ echo "$2" >"$1.new" && mv "$1.new" "$1"; }}
 now=$(($(date +%s%N) / 1000000))
 if [ -e off_at ] && [ "$now" -ge "$(cat off_at)" ]; then
-    echo 0 >power
+    keep power 0
     rm -f off_at
 fi
 case "$1 $2 $3" in
     'get power '*) echo "power:$(cat power)" ;;
     'set power 0')
-        if [ -e off_takes_ms ]; then echo $((now + $(cat off_takes_ms))) >off_at; else echo 0 >power; fi ;;
-    'set power 1') rm -f off_at; echo 1 >power ;;
+        if [ -e off_takes_ms ]; then keep off_at $((now + $(cat off_takes_ms))); else keep power 0; fi ;;
+    'set power 1') rm -f off_at; keep power 1 ;;
 esac
 """
 
@@ -73,12 +75,17 @@ def why_not() -> str:
 class PrivateBmc:
     """A BMC with a UDP port of its own; it answers from entry on, and is gone on exit. Its host is on at first."""
 
-    def __init__(self, guid: str = GUID) -> None:
+    def __init__(
+        self, guid: str = GUID, *, address: str = "127.0.0.1", port: int = 0, prefix: tuple[str, ...] = ()
+    ) -> None:
+        """port: 0 takes a free one of loopback; prefix: what runs a command in the network that has the address."""
         self.guid = guid
+        self.address = address
         self.folder = Path(tempfile.mkdtemp(prefix="bmc-", dir="/tmp"))
-        self.port = free_port()
+        self.port = port or free_port()
+        self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
-        fields = {"port": self.port, "folder": self.folder, "user": USER, "password": PASSWORD}
+        fields = {"address": address, "port": self.port, "folder": self.folder, "user": USER, "password": PASSWORD}
         # ipmi_sim takes the bytes in the order of the wire, and ipmitool turns them round.
         fields["guid"] = bytes.fromhex(guid.replace("-", ""))[::-1].hex()
         (self.folder / "state/bmc").mkdir(parents=True)
@@ -101,7 +108,7 @@ class PrivateBmc:
 
     def start(self) -> None:
         """Start it, and wait until it answers. Raises RuntimeError with what it said when it doesn't."""
-        arguments = ["ipmi_sim", "-n"]
+        arguments = [*self._prefix, "ipmi_sim", "-n"]
         for flag, name in (("-c", "lan"), ("-f", "controller"), ("-s", "state")):
             arguments += [flag, str(self.folder / name)]
         with (self.folder / "log").open("ab") as log:
@@ -122,18 +129,21 @@ class PrivateBmc:
 
     def bmc(self, *, password: str = PASSWORD, user: str = USER, guid: str = "", cipher: str = "3") -> Bmc:
         """How it is reached."""
-        return Bmc("127.0.0.1", user, password, self.port, cipher=cipher, guid=guid, source="the test")
+        return Bmc(self.address, user, password, self.port, cipher=cipher, guid=guid, source="the test")
 
     def set_power(self, state: str) -> None:
         """Its host is "on" or "off" from now on."""
-        (self.folder / "power").write_text("1\n" if state == "on" else "0\n", encoding="ascii")
+        new = self.folder / "power.set"
+        new.write_text("1\n" if state == "on" else "0\n", encoding="ascii")
+        (self.folder / "off_at").unlink(missing_ok=True)
+        new.rename(self.folder / "power")
 
     @property
     def power(self) -> str:
         """ "on" or "off", as it would tell it."""
-        off_at = self.folder / "off_at"
-        if off_at.exists() and time.time() * 1000 >= int(off_at.read_text(encoding="ascii")):
-            return "off"
+        with suppress(FileNotFoundError):
+            if time.time() * 1000 >= int((self.folder / "off_at").read_text(encoding="ascii")):
+                return "off"
         return "on" if (self.folder / "power").read_text(encoding="ascii").strip() == "1" else "off"
 
     def refuse(self, refuses: bool = True) -> None:
@@ -142,7 +152,7 @@ class PrivateBmc:
         if refuses:
             fault.touch()
         else:
-            fault.unlink()
+            fault.unlink(missing_ok=True)
 
     def off_takes(self, seconds: float) -> None:
         """It accepts "off" at once, and its host is still on for so long."""
@@ -160,9 +170,9 @@ class PrivateBmc:
 
     def ipmitool(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """ipmitool with these arguments, as an operator or a fence agent runs it."""
-        options = f"-I lanplus -H 127.0.0.1 -p {self.port} -U {USER} -E -C 3 -N 1 -R 3".split()
+        options = f"-I lanplus -H {self.address} -p {self.port} -U {USER} -E -C 3 -N 1 -R 3".split()
         return subprocess.run(
-            ["ipmitool", *options, *arguments],
+            [*self._prefix, "ipmitool", *options, *arguments],
             capture_output=True,
             encoding="utf-8",
             env={**os.environ, "IPMI_PASSWORD": PASSWORD},

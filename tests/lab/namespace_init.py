@@ -17,6 +17,8 @@ import sys
 from types import FrameType
 
 SYSRQ = "/proc/sysrq-trigger"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+ANY_ID = "/proc/sys/kernel/random/uuid"
 
 
 def mount(*arguments: str) -> None:
@@ -34,6 +36,10 @@ def make_host(name: str, folder: str) -> None:
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm")
     os.mkdir("/run/lock")
+    # The kernel has booted once for all of them.
+    with open(ANY_ID, encoding="ascii") as fresh, open("/run/boot_id", "w", encoding="ascii") as file:
+        file.write(fresh.read())
+    mount("--bind", "/run/boot_id", BOOT_ID)
     # A pacemaker that despairs of its host reboots it, and this file is the one of the real host.
     if os.path.exists(SYSRQ):
         mount("--bind", os.devnull, SYSRQ)

@@ -67,7 +67,10 @@ class Namespaces:
 
     def processes(self, name: str = "") -> list[int]:
         """The processes in here, or those of this name (at most 15 letters of it count), by their ids outside."""
-        space = os.readlink(f"/proc/{self.pid}/ns/pid")
+        try:
+            space = os.readlink(f"/proc/{self.pid}/ns/pid")
+        except OSError:  # it is down
+            return []
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended meanwhile

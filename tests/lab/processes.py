@@ -23,6 +23,7 @@ from masakari.common.signature import HEADER, sign
 from masakari.common.text import utc
 from masakari.config import Db
 from tests.lab.mariadb import until
+from tests.lab.outside import Outside
 from tests.simcloud.control import RemoteCloud
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +36,10 @@ CLUSTER = "226.94.1.1:5405"
 class Program:
     """A program of this tree, its output in a file."""
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, prefix: tuple[str, ...] = ()) -> None:
+        """prefix: what runs a command elsewhere, in a network namespace for instance."""
         self.output = output
+        self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -79,7 +82,7 @@ class Program:
         assert self._process is None or self._process.poll() is not None, "it is running"
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-u", "-m", *arguments],
+                [*self._prefix, sys.executable, "-u", "-m", *arguments],
                 cwd=ROOT,
                 env={**os.environ, **(environ or {})},
                 stdin=subprocess.DEVNULL,
@@ -93,9 +96,11 @@ class CloudProcess(Program):
 
     remote: RemoteCloud
 
-    def __init__(self, folder: Path, **options: str | float) -> None:
-        """options: those of `python3 -m tests.simcloud`, with _ for -."""
-        super().__init__(folder / "cloud.log")
+    def __init__(self, folder: Path, *, outside: Outside | None = None, **options: str | float) -> None:
+        """outside: of the cluster that it stands beside. options: those of `python3 -m tests.simcloud`, with _ for -."""
+        super().__init__(folder / "cloud.log", outside.prefix() if outside else ())
+        if outside:
+            options["port"] = outside.port()
         self._options = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
 
     def __enter__(self) -> CloudProcess:
@@ -117,20 +122,31 @@ class ControllerProcess(Program):
     """A controller with masakari.conf and keys file in a folder of its own; ended on exit, restarted by start().
 
     It keeps its port over restarts. Everything waits briefly, so that a test doesn't: a lease is 9 s, and what was never
-    answered is looked for after 2 s.
+    answered is looked for after 2 s. `url` is for the test, `node_url` for the nodes of the cluster that it stands beside.
     """
 
-    def __init__(self, folder: Path, db: Db, auth_url: str, name: str = "controller-1", **options: str | float) -> None:
-        """options: settings as section__option=value, over those that a test needs."""
+    def __init__(
+        self,
+        folder: Path,
+        db: Db,
+        auth_url: str,
+        name: str = "controller-1",
+        *,
+        outside: Outside | None = None,
+        **options: str | float,
+    ) -> None:
+        """outside: of the cluster, if it is to stand beside one. options: settings as section__option=value, over those
+        that a test needs."""
         folder.mkdir(parents=True, exist_ok=True)
-        super().__init__(folder / "controller.log")
+        super().__init__(folder / "controller.log", outside.prefix() if outside else ())
         self.name = name
         self.config = folder / "masakari.conf"
         self.keys = folder / "keys.conf"
-        self.port = free_port()
+        self.port = outside.port() if outside else free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.node_url = f"http://{outside.address}:{self.port}" if outside else self.url
         self._settings: dict[str, str | float] = {
-            "wsgi__server_host": "127.0.0.1",
+            "wsgi__server_host": "0.0.0.0" if outside else "127.0.0.1",
             "wsgi__server_port": self.port,
             **{f"db__{item.name}": getattr(db, item.name) for item in fields(db)},
             "nova__auth_url": auth_url,

@@ -77,7 +77,14 @@ def _told(house: House) -> list[str]:
 def _proven_off(house: House, host: str, at: float, slack_s: float, skew_s: float) -> str:
     """Empty when a proof that nothing contradicts was stored before `at`; else what is wrong."""
     safety = house.settings.safety
-    rows = [row for row in _rows(house, "host_evidence") if row["hostname"] == host and row["trusted"]]
+    own = [row for row in _rows(house, "known_host") if row["hostname"] == host and row["bmc_guid"]]
+    # Whatever the order of its bytes, the GUID of another BMC has other digits.
+    digits = [sorted(row["bmc_guid"]) for row in own if row["declared_at"] <= at - slack_s - skew_s]
+    rows = [
+        row
+        for row in _rows(house, "host_evidence")
+        if row["hostname"] == host and row["trusted"] and (not row["guid"] or digits in ([], [sorted(row["guid"])]))
+    ]
     proofs = [row["at"] for row in rows if row["kind"] in PROOF_KINDS and row["received_at"] <= at + skew_s]
     if not proofs:
         return f"no proof that {host} is off was stored"

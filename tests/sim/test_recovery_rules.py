@@ -48,6 +48,17 @@ def test_after_the_end_a_report_with_nothing_new_is_refused_for_a_while_and_one_
     assert house.settle(second).reason == "nothing there"
 
 
+def test_a_report_that_adds_evidence_to_a_recovery_opens_no_other_one_when_that_has_ended(make: Make) -> None:
+    house = make()
+    die(house)
+    first = house.settle(house.host_down().recovery_id)
+    late = house.host_down(recovery=str(first.id))
+    assert (late.recovery_id, late.recovery_status) == (first.id, "finished")
+    assert [row["id"] for row in house.table("recovery")] == [first.id]
+    of_another_host = house.host_down("compute2", observer="compute3", recovery=str(first.id))
+    assert of_another_host.recovery_id not in (None, first.id)
+
+
 def test_after_a_sign_of_life_the_next_report_opens_another_recovery(make: Make) -> None:
     house = make(boot=0)
     die(house)

@@ -225,6 +225,166 @@ def test_rule_1_a_fencing_by_reboot_does_not_prove_that_the_host_stays_off(make:
     assert len(house.cloud.running()["compute1"]) == 3
 
 
+OWN, OTHER = "11223344-5566-7788-99aa-bbccddeeff00", "00000000-1111-2222-3333-444444444444"
+OWN_ELSEWHERE_WRITTEN = "44332211-6655-8877-99aa-bbccddeeff00"
+
+
+def declare(house: House, host: str = "compute1", **fields: Any) -> None:
+    """A hostmonitor starts on a host and tells who it is."""
+    told = {"boot_id": "boot-1", "utc_time": utc(house.clock.now()), "bmc_guid": OWN, **fields}
+    house.host_up(host, observer=host, **told)
+
+
+def read_from(house: House, guid: str, kind: str = "power_off") -> list[dict[str, str]]:
+    return [{"kind": kind, "at": utc(house.clock.now()), "detail": "read", "guid": guid}]
+
+
+def test_rule_1_what_the_bmc_of_another_host_says_is_no_proof(make: Make) -> None:
+    house = make()
+    declare(house)
+    die(house)
+    recovery_id = house.report(observer="compute2", evidence=read_from(house, OTHER)).recovery_id
+    recovery = house.until_held(recovery_id, "proof")
+    assert "compute2 says: wrong BMC" in recovery.reason and OTHER in recovery.reason and OWN in recovery.reason
+    house.let(600)
+    assert not house.asked("evacuate") and not house.asked("forced_down")
+    house.report(observer="compute3", evidence=read_from(house, OWN_ELSEWHERE_WRITTEN))
+    assert house.settle(recovery_id).status == "finished" and all_on(house, "compute3")
+
+
+def test_rule_1_a_bmc_that_turns_out_to_be_the_wrong_one_ends_its_proof(make: Make) -> None:
+    """Its word comes within the tolerance of clocks, so that it is no newer sign of life."""
+    house = make()
+    die(house)
+    recovery_id = house.report(observer="compute2", evidence=read_from(house, OTHER)).recovery_id
+    house.clock.advance(5)
+    declare(house)
+    recovery = house.until_held(recovery_id, "proof")
+    house.let(120)
+    assert "wrong BMC" in recovery.reason and OTHER in recovery.reason
+    assert not house.asked("evacuate") and not house.asked("forced_down")
+
+
+def test_rule_1_a_word_about_its_bmc_during_the_evacuation_stops_it(make: Make) -> None:
+    house = make(settings(recover_starter={"semaphore_multiplicity": 1}), evacuate_s=30.0)
+    die(house)
+    recovery_id = house.report(observer="compute2", evidence=read_from(house, OTHER)).recovery_id
+    house.run(lambda: len(house.asked("evacuate")) == 1)
+    house.clock.advance(2)
+    declare(house)
+    recovery = house.until_held(recovery_id, "proof")
+    house.let(120)
+    assert len(house.asked("evacuate")) == 1 and "wrong BMC" in recovery.reason
+
+
+def test_rule_1_a_power_on_of_another_hosts_bmc_is_no_sign_of_life(make: Make) -> None:
+    house = make()
+    declare(house)
+    die(house, wait_s=60)
+    recovery_id = house.report(observer="compute2", evidence=read_from(house, OWN)).recovery_id
+    house.clock.advance(20)
+    house.report(observer="compute3", evidence=read_from(house, OTHER, "power_on"))
+    assert house.settle(recovery_id).status == "finished"
+
+
+def test_rule_1_too_few_observers_change_nothing(make: Make) -> None:
+    house = make(settings(safety={"min_observers": 2}))
+    die(house)
+    recovery_id = house.host_down(observer="compute2").recovery_id
+    recovery = house.until_held(recovery_id, "observers")
+    house.host_down(observer="compute2")
+    house.host_down(observer="compute4", trusted=False)
+    house.host_down(observer="compute1")
+    house.let(300)
+    assert recovery.reason == "reported by compute2; 2 observers are needed ([safety] min_observers)"
+    assert house.recovery(recovery_id).hold == "observers"
+    assert house.sent == [] and house.cloud.hosts["compute1"].enabled
+    with pytest.raises(MasakariError):
+        admin.release(house.operator, recovery_id)
+
+
+def test_rule_1_the_second_observer_is_enough(make: Make) -> None:
+    house = make(settings(safety={"min_observers": 2}))
+    die(house)
+    recovery_id = house.host_down(observer="compute2").recovery_id
+    house.until_held(recovery_id, "observers")
+    joined_at = house.clock.monotonic()
+    house.host_down(observer="compute3", proof=None)
+    assert house.settle(recovery_id).status == "finished" and all_on(house, "compute3")
+    assert house.asked("evacuate")[0].at - joined_at < 2
+
+
+def test_rule_1_monitors_without_a_name_are_one_observer(make: Make) -> None:
+    house = make(settings(safety={"min_observers": 2, "detail_2_is_proof": (CLUSTER,)}))
+    die(house)
+    recovery_id = house.report(observer=...).recovery_id
+    house.report(observer=...)
+    recovery = house.until_held(recovery_id, "observers")
+    assert recovery.reason.startswith("reported by an unnamed monitor; 2 observers")
+    house.report(observer="compute3")
+    assert house.settle(recovery_id).status == "finished"
+
+
+def test_rule_1_an_operators_word_makes_up_for_observers(make: Make) -> None:
+    house = make(settings(safety={"min_observers": 3}))
+    die(house)
+    recovery_id = house.host_down(proof=None).recovery_id
+    house.until_held(recovery_id, "observers")
+    admin.attest(house.operator, "compute1", "I pulled the plug")
+    assert house.settle(recovery_id).status == "finished" and all_on(house, "compute3")
+
+
+def test_rule_1_a_sign_of_life_that_waited_in_a_spool_ends_no_newer_proof(make: Make) -> None:
+    house = make()
+    seen_up_at = utc(house.clock.now())
+    die(house, wait_s=600)
+    recovery_id = house.host_down(proof=None).recovery_id
+    house.until_held(recovery_id, "proof")
+    proof = evidence(house, "power_off")
+    house.clock.advance(30)
+    house.host_up("compute1", observer="compute3", utc_time=seen_up_at)
+    house.report(observer="compute2", evidence=proof)
+    assert house.settle(recovery_id).status == "finished"
+
+
+def test_rule_1_a_hold_for_proof_says_what_the_observers_found_out(make: Make) -> None:
+    house = make()
+    die(house)
+    silent = [
+        {"kind": "unknown", "at": utc(house.clock.now()), "detail": "stonith-enabled=false, so pacemaker fences nobody"}
+    ]
+    recovery_id = house.report(observer="compute2", evidence=silent).recovery_id
+    recovery = house.until_held(recovery_id, "proof")
+    assert recovery.reason.startswith("no proof that the host is off")
+    assert recovery.reason.endswith("; compute2 says: stonith-enabled=false, so pacemaker fences nobody")
+    for turn in range(12):
+        house.let(10)
+        house.report(
+            observer=("compute3", "compute2")[turn % 2], evidence=[{**silent[0], "at": utc(house.clock.now())}]
+        )
+    transitions = [row for row in house.rows("event_list", recovery_id=recovery_id) if row["kind"] == "transition"]
+    assert len(transitions) == 1, "no news, no line"
+
+
+def test_rule_1_a_hold_for_proof_says_what_is_found_out_now(make: Make) -> None:
+    house = make()
+    die(house)
+    silent = [{"kind": "unknown", "at": utc(house.clock.now()), "detail": "the BMC is silent"}]
+    recovery_id = house.report(observer="compute2", evidence=silent).recovery_id
+    house.until_held(recovery_id, "proof")
+    house.let(300)
+    house.host_down(proof="power_on", detail="3", reason="its power is on")
+    house.let(15)
+    assert house.recovery(recovery_id).reason.endswith("; compute2 says: its power is on")
+
+
+def test_rule_1_a_hold_for_proof_quotes_a_report_without_evidence(make: Make) -> None:
+    house = make()
+    die(house)
+    recovery = house.until_held(house.host_down(proof=None, reason="the BMC is not configured").recovery_id, "proof")
+    assert recovery.reason.endswith("; compute2 says: the BMC is not configured")
+
+
 # Rule 2: Nova's view.
 
 
@@ -237,8 +397,39 @@ def test_rule_2_a_service_that_reads_up_is_never_forced_down_without_proof(make:
 
 def test_rule_2_a_host_that_nova_does_not_know_is_failed_and_never_finished(make: Make) -> None:
     house = make()
+    house.host_up("compute1.example.org", observer="compute1.example.org", boot_id="boot-1")
+    house.clock.advance(60)
     recovery = house.settle(house.host_down("compute1.example.org").recovery_id)
     assert recovery.status == "failed" and "compute1" in recovery.reason
+
+
+def test_rule_2_a_host_of_2015_that_reported_itself_under_a_name_nova_does_not_know_is_failed(make: Make) -> None:
+    house = make()
+    house.process_down("compute1.example.org", on_failure="report")
+    house.clock.advance(60)
+    assert house.settle(house.host_down("compute1.example.org").recovery_id).status == "failed"
+
+
+def test_rule_2_a_name_that_nobody_told_is_held_and_nothing_is_done(make: Make) -> None:
+    house = make()
+    die(house)
+    recovery = house.until_held(house.host_down("node1.example.org").recovery_id, "name")
+    house.let(900)
+    recovery = house.recovery(recovery.id)
+    assert recovery.hold == "name" and "nova_hosts" in recovery.reason and "Start the hostmonitor" in recovery.reason
+    assert house.sent == [] and all(host.enabled for host in house.cloud.hosts.values())
+    transitions = [row for row in house.rows("event_list", recovery_id=recovery.id) if row["kind"] == "transition"]
+    assert len(transitions) == 1, "looked at again without a word"
+
+
+def test_rule_2_a_held_name_goes_on_when_nova_knows_it(make: Make) -> None:
+    house = make()
+    die(house)
+    compute1 = house.cloud.hosts.pop("compute1")
+    recovery_id = house.host_down("compute1", proof=None).recovery_id
+    house.until_held(recovery_id, "name")
+    house.cloud.hosts["compute1"] = compute1
+    house.until_held(recovery_id, "proof")
 
 
 def test_rule_2_an_enable_by_hand_is_not_taken_back(make: Make) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from masakari import admin, admin_cli, admin_lists, admin_retry, admin_spares, admin_text, hosts, store
+from masakari import admin, admin_cli, admin_lists, admin_retry, admin_spares, admin_text, hosts, identity, store
 from masakari.admin import Operator, Refused
 from masakari.common.errors import ConfigError
 from masakari.common.text import sql_time
@@ -31,7 +31,7 @@ class Office:
         self.clock = VirtualClock()
         db = open_database(Db(drivername="sqlite", name=str(folder / "vm_ha.sqlite")), self.clock)
         self.operator = Operator(db, Settings(), "bob")
-        self.tx(lambda tx: hosts.see_hosts(tx, [("compute1", CLUSTER, None, 0.0)], self.clock.now()))
+        self.tx(lambda tx: identity.see(tx, [identity.Told("compute1", CLUSTER, 0.0)], {}, self.clock.now()))
 
     def tx(self, func: Callable[[Tx], Any]) -> Any:
         return self.operator.db.transaction(func)

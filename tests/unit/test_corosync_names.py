@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hostmonitor.corosync import Corosync, cluster_port, is_quorate, read_cmap, read_conf
+from hostmonitor.corosync import ANY_GROUP, Corosync, Ring, cluster_port, is_quorate, read_cmap, read_conf
 from masakari.common.errors import ConfigError
 
 CONF_2015 = """
@@ -77,6 +77,41 @@ totem.interface.0.bindnetaddr (str) = 10.77.0.2
 totem.interface.0.mcastaddr (str) = 239.255.77.1
 totem.interface.0.mcastport (u16) = 5405
 totem.transport (str) = udp
+totem.version (u32) = 2
+"""
+
+
+CMAP_KNET = """nodelist.local_node_pos (u32) = 1
+nodelist.node.0.name (str) = node1
+nodelist.node.0.nodeid (u32) = 1
+nodelist.node.0.ring0_addr (str) = node1
+nodelist.node.0.ring1_addr (str) = 10.78.0.1
+nodelist.node.1.name (str) = node2
+nodelist.node.1.nodeid (u32) = 2
+nodelist.node.1.ring0_addr (str) = node2
+nodelist.node.1.ring1_addr (str) = 10.78.0.2
+runtime.members.1.ip (str) = r(0) ip(10.77.0.1) r(1) ip(10.78.0.1)
+runtime.members.1.join_count (u32) = 1
+runtime.members.1.status (str) = left
+runtime.members.2.ip (str) = r(0) ip(10.77.0.2) r(1) ip(10.78.0.2)
+runtime.members.2.join_count (u32) = 1
+runtime.members.2.status (str) = joined
+runtime.votequorum.this_node_id (u32) = 2
+totem.interface.0.bindnetaddr (str) = node2
+totem.interface.1.bindnetaddr (str) = 10.78.0.2
+totem.transport (str) = knet
+"""
+
+CMAP_2 = """runtime.totem.pg.mrp.srp.members.3.ip (str) = r(0) ip(192.168.1.3) r(1) ip(fd00::3)
+runtime.totem.pg.mrp.srp.members.3.status (str) = joined
+runtime.totem.pg.mrp.srp.members.7.ip (str) = r(0) ip(192.168.1.7) r(1) ip(fd00::7)
+runtime.totem.pg.mrp.srp.members.7.status (str) = joined
+runtime.votequorum.this_node_id (u32) = 7
+totem.interface.0.bindnetaddr (str) = 192.168.1.0
+totem.interface.0.mcastaddr (str) = 226.94.1.1
+totem.interface.0.mcastport (u16) = 5415
+totem.interface.1.bindnetaddr (str) = fd00::
+totem.interface.1.mcastaddr (str) = ff15::1
 totem.version (u32) = 2
 """
 
@@ -180,6 +215,49 @@ def test_the_full_members_are_counted() -> None:
     assert (read.member_count, read.transport) == (3, "knet")
     assert read_conf(CONF_2015).member_count == 0
     assert read_conf(CONF_2015 + "quorum {\n expected_votes: 5\n}\n").member_count == 5
+
+
+def test_rings_are_those_of_the_running_node_whatever_names_its_nodelist_has() -> None:
+    running = read_cmap(CMAP_KNET)
+    assert running.rings == (Ring(0, "10.77.0.2", 5405), Ring(1, "10.78.0.2", 5406))
+    assert (running.joined, running.member_count) == (1, 2)
+    moved = read_cmap(CMAP_KNET + "totem.interface.1.mcastport (u16) = 5500\n")
+    assert [ring.port for ring in moved.rings] == [5405, 5500]
+
+
+def test_rings_of_corosync_2_have_a_multicast_group_each() -> None:
+    running = read_cmap(CMAP_2)
+    assert running.rings == (Ring(0, "192.168.1.7", 5415, "226.94.1.1"), Ring(1, "fd00::7", 5405, "ff15::1"))
+    assert running.joined == 2
+
+
+@pytest.mark.parametrize(
+    ("transport", "mcast"), [("udp", "239.1.1.1"), ("udpu", ""), ("knet", ""), ("", ""), ("UDP", "239.1.1.1")]
+)
+def test_a_ring_has_a_multicast_group_only_if_the_transport_uses_it(transport: str, mcast: str) -> None:
+    told = "\n".join(line for line in CMAP_KNET.splitlines() if "totem.transport" not in line)
+    told += "\ntotem.interface.0.mcastaddr (str) = 239.1.1.1\n"
+    told += f"totem.transport (str) = {transport}\n" if transport else ""
+    assert read_cmap(told).rings[0].mcast == mcast
+
+
+def test_a_group_that_corosync_chose_is_not_told() -> None:
+    assert read_cmap(CMAP_KNET.replace("knet", "udp")).rings[0].mcast == ANY_GROUP
+
+
+def test_without_votequorum_the_nodelist_tells_which_node_this_is() -> None:
+    told = "\n".join(line for line in CMAP_KNET.splitlines() if "votequorum" not in line)
+    assert [ring.address for ring in read_cmap(told).rings] == ["10.77.0.2", "10.78.0.2"]
+    assert read_cmap(told.replace("nodelist.", "other.")).rings == ()
+
+
+def test_what_does_not_run_has_no_rings() -> None:
+    assert (read_conf(CONF_KNET).rings, read_conf(CONF_KNET).joined) == ((), 0)
+
+
+def test_a_port_of_a_ring_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="mcastport of ring 1 must be a number from 1 to 65535, not '0'"):
+        read_cmap(CMAP_KNET + "totem.interface.1.mcastport (u16) = 0\n")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from masakari import evacuation
@@ -192,3 +194,14 @@ def test_an_os_stop_of_its_instance_recovery_is_followed_first():
         move(row(action="stop", action_at=NOW - 16, action_answer="maybe"), server(task_state="powering-off")).action
         == "evacuate"
     )
+
+
+@pytest.mark.parametrize("vm_state", ["stopped", "error"])
+def test_an_evacuation_of_somebody_else_that_is_stuck_is_not_followed_for_ever(vm_state):
+    stuck = server(vm_state=vm_state, task_state="rebuilding")
+    young, old = (replace(migration("accepted"), created_at=NOW - age) for age in (899, 901))
+    assert next_move(row(), stuck, [young], DEAD, NOW, RULES).verb == "follow"
+    move = next_move(row(), stuck, [old], DEAD, NOW, RULES)
+    assert (move.verb, "has not ended" in move.reason) == ("fail", True)
+    earlier = replace(migration("completed"), created_at=NOW - 86400)
+    assert next_move(row(), stuck, [earlier], DEAD, NOW, RULES).verb == "follow", "that one is over"

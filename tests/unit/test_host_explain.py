@@ -102,11 +102,6 @@ def test_what_is_in_a_name_reaches_no_terminal(tmp_path: Path, capsys: Capture) 
     assert "\x9b" not in capsys.readouterr().out
 
 
-def test_the_daemon_is_said_to_be_missing(capsys: Capture) -> None:
-    assert main([]) == 2
-    assert "not written yet" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("words", [["--json"], ["--own", "node1"], ["--nonsense"]])
 def test_usage_is_status_2(words: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as ended:

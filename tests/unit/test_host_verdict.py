@@ -58,6 +58,8 @@ EXPECTED: dict[str, dict[str, tuple[str, bool, bool]]] = {
     "remote-07-maintenance": {"remote1": ("remote maintenance", False, False)},
     "remote-08-connection-host-crashed-unclean": {"node1": ("unclean", True, False)},
     "remote-09-connection-moved": {"node1": ("fenced", True, True)},
+    "remote-10-fenced-reconnecting-starting": {},
+    "remote-11-fenced-reconnecting-started": {},
 }
 
 # A CIB holds no fencing history: the same failures, but neither a fencing under way nor the proof of a full member.
@@ -91,6 +93,15 @@ def test_a_recorded_state_has_its_verdict(name: str) -> None:
 def test_a_recorded_cib_has_the_same_verdict_without_the_proof(name: str) -> None:
     told = {node: CIB.get(state, state) for node, state in EXPECTED[name].items()}
     assert unusual(judge(recorded(f"{name}.cib.xml"))) == told
+
+
+@pytest.mark.parametrize("kind", ["crm_mon", "cib"])
+@pytest.mark.parametrize("name", ["remote-10-fenced-reconnecting-starting", "remote-11-fenced-reconnecting-started"])
+def test_a_remote_that_pacemaker_tries_to_reach_is_not_taken_for_alive(name: str, kind: str) -> None:
+    node = recorded(f"{name}.{kind}.xml").node("remote1")
+    assert node and node.online and node.starting
+    up = recorded(f"fence-01-all-online-remote-online.{kind}.xml").node("remote1")
+    assert up and up.online and not up.starting
 
 
 def member(name: str, **flags: object) -> Node:

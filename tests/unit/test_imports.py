@@ -31,7 +31,6 @@ OUTSIDE = {
 
 # The ports, and what each may use of it. Whoever is not here gets what it needs passed in.
 PORTS = {
-    "hostmonitor/ipmi.py": {"subprocess"},
     "hostmonitor/tool.py": {"subprocess"},
     "instancemonitor/libvirt_link.py": {"libvirt"},
     "instancemonitor/libvirt_open.py": {"libvirt"},

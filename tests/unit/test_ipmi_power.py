@@ -24,9 +24,10 @@ from hostmonitor.power import (
     pause_s,
     read,
     refuses_cipher,
-    same_guid,
+    state_in,
 )
 from masakari.common import notification
+from masakari.common.guid import same_guid
 
 BMC = Bmc("10.0.0.1", "admin", "hush-hush", source="stonith resource fence-node1")
 OTHER = Bmc("10.0.0.2", "admin", "hush-hush")
@@ -153,6 +154,18 @@ def test_the_wrong_bmc_says_nothing(state: str) -> None:
     assert judge([reading], 0.0).detail.startswith("wrong BMC: the GUID of BMC 10.0.0.1 is " + GUID)
 
 
+def test_a_guid_that_nobody_declared_is_kept_and_none_is_needed() -> None:
+    assert read(BMC, power("off"), guid()).guid == GUID
+    for untold in (ran(errors="Get GUID command failed\n"), ran(status=None, seconds=3.0), guid("ff" * 16)):
+        reading = read(BMC, power("off"), untold)
+        assert (reading.state, reading.guid, reading.why) == ("off", "", "")
+
+
+def test_a_power_state_is_only_that_of_a_run_that_succeeded() -> None:
+    assert [state_in(power("on")), state_in(power("off"))] == ["on", "off"]
+    assert state_in(ran("Chassis Power is off\n", status=1)) == ""
+
+
 def test_off_without_the_declared_guid_is_no_proof_but_on_is_still_a_sign_of_life() -> None:
     failed = ran(errors="Get GUID command failed\n")
     off = read(declared(), power("off"), failed)
@@ -213,6 +226,26 @@ def test_beside_a_wrong_bmc_only_one_with_the_declared_guid_proves_anything() ->
     assert judge([wrong, said(OTHER, "off")], 0.0).kind == UNKNOWN
     sure = read(Bmc("10.0.0.2", guid=GUID), power("off"), guid())
     assert judge([wrong, sure], 0.0).kind == POWER_OFF
+
+
+@pytest.mark.parametrize("state", ["on", "off"])
+def test_evidence_of_one_bmc_has_the_guid_that_it_told(state: str) -> None:
+    assert judge([said(BMC, state, guid=GUID)], 0.0).guid == GUID
+    assert judge([said(BMC, state)], 0.0).guid == ""
+    two_addresses = [said(BMC, state, guid=GUID), said(OTHER, state, guid=GUID.upper())]
+    assert judge(two_addresses, 0.0).guid == GUID
+
+
+@pytest.mark.parametrize("state", ["on", "off"])
+def test_evidence_has_no_guid_when_the_host_may_have_several_bmcs(state: str) -> None:
+    first, second = said(BMC, state, guid=GUID), said(OTHER, state, guid="b0000000-0000-4000-8000-00000000000b")
+    silent = said(OTHER, "", "BMC 10.0.0.2 does not answer")
+    assert [judge(readings, 0.0).guid for readings in ([first, second], [first, silent])] == ["", ""]
+
+
+def test_what_proves_nothing_has_no_guid() -> None:
+    wrong = read(declared("b0000000-0000-4000-8000-00000000000b"), power("off"), guid())
+    assert (judge([wrong], 0.0).kind, judge([wrong], 0.0).guid) == (UNKNOWN, "")
 
 
 def test_without_a_bmc_it_is_unknown_with_the_reason() -> None:
@@ -288,10 +321,15 @@ def test_detail_is_2_only_with_a_proof_that_no_sign_of_life_follows(entries: lis
 
 @given(st.text(max_size=400))
 def test_the_controller_accepts_every_entry(text: str) -> None:
-    entry = Evidence(UNKNOWN, 1_600_000_000.9, text).entry()
+    entry = Evidence(UNKNOWN, 1_600_000_000.9, text).as_json()
     assert entry["at"] == "2020-09-13T12:26:40Z"
     assert entry["kind"] in notification.EVIDENCE_KINDS
     assert entry["detail"].isprintable() and len(entry["detail"]) <= notification.MAX_LENGTH
+
+
+def test_the_guid_travels_only_if_there_is_one() -> None:
+    assert Evidence(POWER_OFF, 0.0, "", GUID).as_json()["guid"] == GUID
+    assert "guid" not in Evidence(POWER_OFF, 0.0, "").as_json()
 
 
 def test_a_password_is_in_no_repr() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import hostmonitor.config
 import instancemonitor.config
 import processmonitor.config
 from masakari.common import node
@@ -192,6 +193,7 @@ def test_what_is_wrong_with_a_key_is_told_with_everything_else(write: Callable[.
 @pytest.mark.parametrize(
     ("page", "made"),
     [
+        ("docs/hostmonitor.md", hostmonitor.config.render_docs),
         ("docs/instancemonitor.md", instancemonitor.config.render_docs),
         ("docs/processmonitor.md", processmonitor.config.render_docs),
     ],
@@ -200,7 +202,7 @@ def test_the_documentation_has_the_options_as_they_are(page: str, made: Callable
     assert (ROOT / page).read_text().endswith("\n\n" + made())
 
 
-@pytest.mark.parametrize("monitor", [instancemonitor.config, processmonitor.config])
+@pytest.mark.parametrize("monitor", [hostmonitor.config, instancemonitor.config, processmonitor.config])
 def test_the_sample_is_made_of_the_settings_and_loads_once_filled_in(monitor: Any, write: Callable[..., str]) -> None:
     name = monitor.__name__.split(".")[0]
     sample = (ROOT / "etc" / name / f"{name}.conf").read_text()

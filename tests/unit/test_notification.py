@@ -214,6 +214,52 @@ def test_what_our_monitors_add_is_read() -> None:
     assert report.last_alive == NOW - 65
 
 
+GUID = "11223344-5566-7788-99aa-bbccddeeff00"
+
+
+def test_what_a_host_tells_of_itself_is_read() -> None:
+    report = read({**HOST_DOWN, "pacemaker_name": "node1.example", "bmc_guid": GUID.upper()})
+    assert (report.pacemaker_name, report.bmc_guid) == ("node1.example", GUID)
+    plain = read(HOST_DOWN)
+    assert (plain.pacemaker_name, plain.bmc_guid) == ("", "")
+    unknown = read({**HOST_DOWN, "pacemaker_name": "", "bmc_guid": ""})
+    assert (unknown.pacemaker_name, unknown.bmc_guid) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("pacemaker_name", "node 1"),
+        ("pacemaker_name", 1),
+        ("pacemaker_name", "n" * 256),
+        ("bmc_guid", "my BMC"),
+        ("bmc_guid", GUID[:-1]),
+        ("bmc_guid", 1),
+        ("bmc_guid", "-" * 70000),
+    ],
+)
+def test_what_a_host_tells_of_itself_is_checked(field: str, value: Any) -> None:
+    assert refusal(json.dumps({**HOST_DOWN, field: value}).encode()).field == field
+
+
+def test_a_guid_that_any_bmc_could_have_says_nothing() -> None:
+    assert read({**HOST_DOWN, "bmc_guid": "00000000-0000-0000-0000-000000000000"}).bmc_guid == ""
+
+
+@pytest.mark.parametrize("kind", [VM_DOWN, PROCESS_DOWN])
+def test_only_reports_about_hosts_tell_of_pacemaker_and_bmc(kind: dict[str, Any]) -> None:
+    report = read({**kind, "pacemaker_name": "no host name!", "bmc_guid": 5})
+    assert (report.pacemaker_name, report.bmc_guid) == ("", "")
+
+
+@pytest.mark.parametrize("guid", [GUID, GUID.upper(), GUID.replace("-", "")])
+def test_evidence_tells_the_guid_of_its_bmc(guid: str) -> None:
+    [evidence] = read({**HOST_DOWN, "evidence": [{**OURS["evidence"][0], "guid": guid}]}).evidence
+    assert evidence.guid == guid.lower()
+    for nothing in ("", None):
+        assert read({**HOST_DOWN, "evidence": [{**OURS["evidence"][0], "guid": nothing}]}).evidence[0].guid == ""
+
+
 @pytest.mark.parametrize("field", ["observer", "evidence", "utc_time", "last_alive", "boot_id", "process"])
 def test_null_is_as_good_as_absent_for_what_our_monitors_add(field: str) -> None:
     assert read({**PROCESS_DOWN, field: None}) == read({**PROCESS_DOWN, field: None})
@@ -261,6 +307,8 @@ def test_what_our_monitors_add_is_checked(field: str, value: Any) -> None:
         ({"kind": "power_off", "at": "2026-11-21T03:04:00Z\n"}, "evidence[0].at"),
         ({"kind": "power_off", "at": "2027-11-21T03:04:00Z"}, "evidence[0].at"),
         ({"kind": "power_off", "at": "2026-11-21T03:04:00Z", "detail": 1}, "evidence[0].detail"),
+        ({"kind": "power_off", "at": "2026-11-21T03:04:00Z", "guid": "my BMC"}, "evidence[0].guid"),
+        ({"kind": "power_off", "at": "2026-11-21T03:04:00Z", "guid": 1}, "evidence[0].guid"),
         ({"kind": "power_off", "at": "2026-11-21T03:04:00Z", "detail": "x" * 256}, "evidence[0].detail"),
     ],
 )

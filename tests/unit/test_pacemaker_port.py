@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from hostmonitor.pacemaker import Pacemaker
+from hostmonitor.tool import Late, Missing
 from masakari.common.clock import Clock
 from masakari.common.errors import Unavailable
 from tests.lab.mariadb import until
@@ -19,6 +21,7 @@ REFUSED = """<pacemaker-result><status code="102" message="Not connected"><error
 <error>crm_mon: Connection to cluster failed: Connection refused</error></errors></status></pacemaker-result>"""
 QUICK_S = 0.3
 AMPLE_S = 30.0
+STOPPED_WITHIN_S = 5.0
 
 
 class Programs:
@@ -132,6 +135,31 @@ def test_a_program_that_hangs_is_killed_with_its_children(programs: Programs) ->
     programs.until_ended("own", "child")
 
 
+def test_a_stop_ends_what_is_being_asked_at_once_with_its_children(programs: Programs) -> None:
+    programs.put("crm_mon", "trap '' TERM", "echo $$ >own", "sleep 60 & echo $! >child", "echo >ready", "wait")
+    stopping, told = threading.Event(), list[str]()
+    port = Pacemaker(Clock(), timeout_s=AMPLE_S, path=programs.path, stopping=stopping)
+    asking = threading.Thread(target=lambda: told.append(refusal(port)))
+    asking.start()
+    until((programs.folder / "ready").exists, AMPLE_S, lambda: "crm_mon is not started")
+    stopping.set()
+    asking.join(STOPPED_WITHIN_S)
+    assert told == ["crm_mon was given up: this monitor is stopping"]
+    programs.until_ended("own", "child")
+
+
+def test_a_program_that_is_missing_is_told_from_one_that_is_late(programs: Programs) -> None:
+    with pytest.raises(Missing):
+        programs.port().status()
+    programs.put("crm_mon", "exec sleep 60")
+    with pytest.raises(Late):
+        programs.port(QUICK_S).status()
+    programs.put("crm_mon", "exit 1")
+    with pytest.raises(Unavailable) as failed:
+        programs.port().status()
+    assert not isinstance(failed.value, (Missing, Late))
+
+
 def test_a_child_that_stays_behind_with_the_output_open_is_not_waited_for(programs: Programs) -> None:
     programs.put("crm_mon", "sleep 60 & echo $! >child", f"echo '{VIEW}'")
     assert programs.port().status() == VIEW
@@ -152,6 +180,12 @@ def test_a_program_that_cannot_be_run_is_named(programs: Programs) -> None:
     (programs.folder / "crm_mon").write_text("no program", encoding="utf-8")
     (programs.folder / "crm_mon").chmod(0o755)
     assert refusal(programs.port()) == "crm_mon can't be started: Exec format error"
+
+
+def test_a_word_that_no_command_line_can_hold_is_told(programs: Programs) -> None:
+    programs.put("crmadmin", "exit 0")
+    with pytest.raises(Missing, match="crmadmin can't be started: embedded null byte"):
+        programs.port().controller_state("compute\0")
 
 
 def test_a_failure_is_told_with_its_own_words(programs: Programs) -> None:

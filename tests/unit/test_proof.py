@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from masakari.model import Evidence
-from masakari.proof import Facts, Rules, judge
+from masakari.proof import QUOTED, Facts, Rules, judge, quoted
 
 NOW = 1_800_000_000.0
 RULES = Rules(clock_tolerance_s=15, proof_valid_s=600, node_err_wait_s=180)
@@ -70,3 +70,30 @@ def test_where_asked_for_nova_counts_after_the_whole_wait():
     assert verdict(down_since=NOW - 180, rules=rules).valid
     assert not verdict(down_since=None, rules=rules).valid
     assert not verdict([], [Evidence("callback", NOW - 100)], down_since=NOW - 180, rules=rules).valid
+
+
+def words(observer, ago_s, detail):
+    return Evidence("unknown", NOW - ago_s, observer, detail)
+
+
+def test_what_observers_say_is_quoted_with_the_name_of_one():
+    assert quoted([words("node1", 5, "wrong password")]) == "node1 says: wrong password"
+    assert quoted([words("", 5, "wrong password")]) == "an unnamed monitor says: wrong password"
+    assert quoted([]) == quoted([words("node1", 5, "")]) == ""
+
+
+def test_the_same_observer_is_quoted_whoever_spoke_last():
+    assert quoted([words("b", 1, "from b"), words("a", 9, "from a")]) == "a says: from a"
+    assert quoted([words("b", 9, "from b"), words("a", 1, "from a")]) == "a says: from a"
+
+
+def test_an_observer_that_is_silent_for_long_is_quoted_no_more():
+    assert quoted([words("b", 1, "from b"), words("a", 200, "from a")]) == "b says: from b"
+
+
+def test_the_newest_words_of_an_observer_are_quoted():
+    assert quoted([words("a", 9, "before"), words("a", 1, "now")]) == "a says: now"
+
+
+def test_long_words_are_cut():
+    assert len(quoted([words("a", 1, "x" * 1000)])) == len("a says: ") + QUOTED

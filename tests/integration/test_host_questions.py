@@ -1,0 +1,160 @@
+"""--show-cluster and --check-config --online on the nodes of a real cluster with BMCs, as an operator runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.bmc import PASSWORD, USER, PrivateBmc
+from tests.lab.cluster import PrivateCluster
+from tests.lab.processes import ROOT
+
+pytestmark = [pytest.mark.needs_cluster, pytest.mark.needs_ipmi]
+
+WITHIN_S = 60.0
+PROGRAM = "masakari-hostmonitor: "
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[PrivateCluster]:
+    with PrivateCluster(fencing="off", remotes=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(started: PrivateCluster) -> PrivateCluster:
+    """One whose nodes are all online, whatever the test before did to them."""
+    started.repair()
+    return started
+
+
+class Operator:
+    """Somebody at a shell of the nodes, with a hostmonitor.conf."""
+
+    def __init__(self, cluster: PrivateCluster, folder: Path) -> None:
+        self._cluster = cluster
+        self.folder = folder
+        self.bmcs = folder / "bmc.conf"
+
+    def runs(self, node: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """masakari-hostmonitor on a node; options: of its settings."""
+        settings = {
+            "url": "http://127.0.0.1:1",
+            "hostname": node,
+            "state_dir": self.folder / "state",
+            "ipmi_timeout": 5,
+        }
+        settings |= {"alert_pipe": self.folder / "alert", **({"bmc_file": self.bmcs} if self.bmcs.exists() else {})}
+        conf = self.folder / "hostmonitor.conf"
+        lines = [f"{name} = {value}" for name, value in {**settings, **options}.items()]
+        conf.write_text("\n".join(["[environments]", *lines, ""]), encoding="utf-8")
+        return subprocess.run(
+            [*self._cluster.prefix(node), sys.executable, "-m", "hostmonitor", "--config", str(conf), *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            cwd=ROOT,
+            timeout=WITHIN_S,
+        )
+
+    def sees(self, node: str, **options: Any) -> dict[str, Any]:
+        """What a node shows to a program."""
+        shown = self.runs(node, "--show-cluster", "--json", **options)
+        assert (shown.returncode, shown.stderr) == (0, "")
+        found: dict[str, Any] = json.loads(shown.stdout)
+        return found
+
+    def checks(self, node: str, **options: Any) -> tuple[list[str], list[str]]:
+        """The lines of a check, and its problems."""
+        done = self.runs(node, "--check-config", "--online", **options)
+        problems = done.stderr.splitlines()
+        assert done.returncode == (1 if problems else 0), done.stderr
+        assert all(line.startswith(PROGRAM) for line in problems), done.stderr
+        assert PASSWORD not in done.stdout + done.stderr
+        return done.stdout.splitlines(), [line.removeprefix(PROGRAM) for line in problems]
+
+    def declares(self, host: str, bmc: PrivateBmc, password: str = PASSWORD, guid: str = "") -> None:
+        """Put a BMC into bmc.conf."""
+        with self.bmcs.open("a", encoding="utf-8") as file:
+            file.write(f"[{host}]\naddress = {bmc.address}\nuser = {USER}\npassword = {password}\nguid = {guid}\n")
+        self.bmcs.chmod(0o600)
+
+
+@pytest.fixture
+def operator(cluster: PrivateCluster, tmp_path: Path) -> Operator:
+    return Operator(cluster, tmp_path)
+
+
+def test_every_member_shows_the_same_cluster(cluster: PrivateCluster, operator: Operator) -> None:
+    for node in cluster.names:
+        shown = operator.sees(node)
+        assert (shown["own_node"], shown["cluster_port"], shown["unknown"]) == (node, cluster.cluster_port, [])
+        assert (shown["quorum"], shown["stonith_enabled"], shown["dangers"]) == (True, True, [])
+        assert {it["name"]: (it["kind"], it["state"]) for it in shown["nodes"]} == {
+            **dict.fromkeys(cluster.names, ("member", "online")),
+            "remote1": ("remote", "remote online"),
+        }
+        for it in shown["nodes"]:
+            source = f"stonith resource fence-{it['name']}"
+            assert it["bmcs"] == [{"address": cluster.bmc(it["name"]).address, "port": 623, "source": source}]
+    told = operator.runs("node1", "--show-cluster").stdout
+    assert f'reserve_host_manage.py --mode add --port "{cluster.cluster_port}" --host <host>' in told
+    assert PASSWORD not in told
+
+
+def test_a_node_of_pacemaker_remote_shows_it_too(cluster: PrivateCluster, operator: Operator) -> None:
+    shown = operator.sees("remote1", cluster_port=cluster.cluster_port)
+    assert (shown["own_node"], shown["cluster_port"]) == ("remote1", cluster.cluster_port)
+    assert (shown["quorum"], len(shown["nodes"]), shown["unknown"]) == (True, 4, [])
+    lines, problems = operator.checks("remote1", cluster_port=cluster.cluster_port, tcpdump_timeout=5)
+    assert problems == []
+    assert "alert: ok, polling alone" in lines
+    assert all(any(line.startswith(f"BMC of {node}: ok") for line in lines) for node in cluster.names)
+
+
+def test_a_cluster_that_is_well_passes_with_every_bmc_read(cluster: PrivateCluster, operator: Operator) -> None:
+    lines, problems = operator.checks("node1", tcpdump_timeout=20)
+    assert problems == []
+    for node in ("node2", "node3", "remote1"):
+        bmc = cluster.bmc(node)
+        assert f"BMC of {node}: ok, BMC {bmc.address}: power on, GUID {bmc.guid}" in lines
+    assert "corosync: ok, 3 of 3 members, transport udp" in lines
+    assert "heartbeat line: ok, other nodes are heard" in lines
+    assert lines[-1].endswith("hostmonitor.conf: ok")
+
+
+def test_bmcs_that_would_prove_nothing_fail_the_check(cluster: PrivateCluster, operator: Operator) -> None:
+    operator.declares("node2", cluster.bmc("node2"), password="wrong-one")
+    operator.declares("node3", cluster.bmc("node3"), guid=cluster.bmc("node2").guid)
+    with cluster.bmc("remote1").silent():
+        _, problems = operator.checks("node1")
+    refused, wrong, silent = problems
+    assert refused.startswith("node2: ") and f"refuses the password of user {USER!r}; see {operator.bmcs}" in refused
+    assert wrong.startswith("node3: ") and "wrong BMC" in wrong
+    assert silent.startswith("remote1: ") and "does not answer within" in silent
+
+
+def test_names_that_mean_another_host_fail_the_check(operator: Operator) -> None:
+    _, problems = operator.checks("node1", hostname="compute1", nova_hosts="node1=compute7,Node2=compute2")
+    mapped, unknown = problems
+    assert mapped.startswith("nova_hosts says node1=compute7, but that is this very host")
+    assert "nova_hosts names Node2" in unknown and "is node2 meant" in unknown
+
+
+def test_a_node_whose_daemons_are_down_tells_what_it_can(cluster: PrivateCluster, operator: Operator) -> None:
+    cluster.stop_services("node2", corosync=False)
+    shown = operator.sees("node2")
+    assert (shown["cluster_port"], shown["quorum"]) == (cluster.cluster_port, None)
+    assert [it["name"] for it in shown["nodes"]] == cluster.names
+    cluster.stop_services("node2")
+    shown = operator.sees("node2")
+    assert (shown["cluster_port"], len(shown["unknown"])) == (cluster.cluster_port, 2)
+    assert shown["source"].endswith("as /etc/corosync/corosync.conf has it")
+    _, problems = operator.checks("node2", tcpdump_timeout=5)
+    assert [problem.split(" ")[0] for problem in problems] == ["pacemaker", "corosync", "cluster_port:"]
