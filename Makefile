@@ -6,7 +6,7 @@ SETUP := PYTHON=$(PYTHON) sh tests/bootstrap.sh
 MODULES := masakari hostmonitor instancemonitor processmonitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim bench test-cloud mariadb libvirt ipmi cluster clean
+.PHONY: help demo test check sim bench test-cloud mariadb libvirt ipmi cluster deb system packaging containers clean
 
 help:
 	@echo "make TARGET, where TARGET is"
@@ -15,7 +15,7 @@ help:
 demo: .venv/ready-run ## watch a host die and its instances recover, on a simulated cloud
 	@$(RUN) -m tests.demo
 
-test: .venv/ready-test mariadb libvirt ipmi cluster ## all tests but the long ones
+test: .venv/ready-test mariadb libvirt ipmi cluster packaging ## all tests but the long ones
 	@$(RUN) -m pytest -q -rfEs --durations=10
 
 check: .venv/ready-test ## style, types, and the rules who may import what
@@ -34,6 +34,16 @@ test-cloud: .venv/ready-test ## the cloud's contract on a real cloud: OS_* and C
 		"(verbs up, env, boot, kill, start, purge)" >&2; exit 2; }
 	@$(RUN) -m pytest -v -rs tests/contracts/test_cloud.py
 
+deb: packaging ## the Debian packages, into build/deb, looked at by lintian
+	@rm -rf build/deb
+	@./debian/rules binary
+	@./debian/rules clean
+	@lintian --allow-root --fail-on error,warning build/deb/*.deb
+	@ls build/deb/*.deb
+
+system: .venv/ready-test packaging containers ## the packages on a fresh Debian, with systemd and without, in containers; as root
+	@$(RUN) -m pytest -q -rfEs --durations=10 tests/system
+
 clean: ## remove the virtual environment and everything made from the sources
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -49,6 +59,12 @@ ipmi:
 
 cluster:
 	@$(SETUP) cluster
+
+packaging:
+	@$(SETUP) packaging
+
+containers:
+	@$(SETUP) containers
 
 .venv/ready-run: setup.py tests/bootstrap.sh
 	@$(SETUP) venv run

@@ -61,7 +61,7 @@ setup(
     # The statements live in the top-level sql/ and are installed inside the package, where it finds them
     # whatever folder it is started from. utils/ is not a package: those scripts run from where they lie.
     package_dir={"masakari.sql": "sql"},
-    package_data={"masakari.sql": ["*.sql", "*/*.sql"]},
+    package_data={"masakari.sql": ["*.sql", "*/*.sql"], "hostmonitor": ["alert-agent"]},
     entry_points={
         "console_scripts": [
             "masakari-controller = masakari.main:main",

@@ -6,7 +6,9 @@
 #   bootstrap.sh mariadb     MariaDB's server programs; no server is set up or started
 #   bootstrap.sh libvirt     libvirtd, QEMU, and Python's libvirt in .venv; no service is started by it
 #   bootstrap.sh ipmi        ipmitool, and a simulated BMC to ask with it
-#   bootstrap.sh cluster     corosync and pacemaker; their services neither start now nor at the next boot
+#   bootstrap.sh cluster     corosync and pacemaker, and what fences; their services neither start now nor at the next boot
+#   bootstrap.sh packaging   what builds and checks Debian packages
+#   bootstrap.sh containers  systemd-nspawn, and a fresh Debian (RELEASE) for it in build/containers, 400 MB
 #
 # Debian packages are installed when run as root and named otherwise.
 set -eu
@@ -17,6 +19,14 @@ DIST_PACKAGES=/usr/lib/python3/dist-packages
 LIBVIRT_PACKAGES="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 seabios python3-libvirt"
 IPMI_PACKAGES="ipmitool openipmi"
 CLUSTER_PACKAGES="corosync pacemaker pacemaker-cli-utils resource-agents iproute2 tcpdump"
+REMOTED=build/cluster/pacemaker-remoted
+PACKAGING_PACKAGES="debhelper dh-python lintian make man-db python3-requests python3-waitress python3-yaml systemd"
+CONTAINERS_PACKAGES="mmdebstrap systemd-container"
+RELEASE=${RELEASE:-bookworm}
+DEBIAN=build/containers/$RELEASE
+IN_DEBIAN="apt systemd systemd-sysv dbus procps iproute2 python3"
+CACHED="adduser corosync libvirt-daemon-system logrotate pacemaker pacemaker-cli-utils python3-daemon python3-libvirt python3-lockfile python3-pymysql
+    python3-requests python3-waitress python3-yaml sysvinit-utils tcpdump"
 POLICY=/usr/sbin/policy-rc.d
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
@@ -201,25 +211,107 @@ ipmi() {
 
 have_cluster() {
     PATH=$PATH:/usr/sbin:/usr/local/sbin
-    for program in corosync corosync-cmapctl pacemakerd crm_mon cibadmin crm_node ip nsenter tcpdump; do
+    for program in corosync corosync-cmapctl pacemakerd crm_mon cibadmin crm_node fence_ipmilan ip nsenter tcpdump; do
         command -v "$program" >/dev/null || return
     done
 }
 
+have_remoted() {
+    PATH=$PATH:/usr/sbin:/usr/local/sbin
+    command -v pacemaker-remoted >/dev/null || [ -x "$REMOTED" ]
+}
+
+# In the tests pacemaker switches hosts off by itself, through fence_ipmilan and a simulated BMC. Newer releases have it in a small
+# package of its own; the one package of older ones brings the libraries of all clouds along, 8 MB.
+fence_package() {
+    found=$(apt-cache search --names-only '^fence-agents(-ipmilan|-base)?$' | cut -d ' ' -f 1)
+    for package in fence-agents-ipmilan fence-agents-base; do
+        case " $(echo $found) " in *" $package "*) echo "$package" && return ;; esac
+    done
+    echo fence-agents
+}
+
+# The package of pacemaker's daemon for remote nodes conflicts with that of its members, and a cluster in the tests has both: so
+# the one program is taken out of it. It is not installed.
+unpack_remoted() {
+    have_remoted && return
+    say "taking pacemaker-remoted out of its package, for the tests"
+    folder=$(mktemp -d)
+    if ! (cd "$folder" && apt-get -q download pacemaker-remote) >"$folder/log" 2>&1; then
+        apt_get update >/dev/null
+        (cd "$folder" && apt-get -q download pacemaker-remote) >"$folder/log" 2>&1 ||
+            { cat "$folder/log" >&2; stop "apt-get could not download pacemaker-remote; its output is above"; }
+    fi
+    dpkg-deb -x "$folder"/pacemaker-remote_*.deb "$folder/unpacked"
+    mkdir -p "${REMOTED%/*}"
+    cp "$folder/unpacked/usr/sbin/pacemaker-remoted" "$REMOTED.new"
+    mv "$REMOTED.new" "$REMOTED"
+    rm -rf "$folder"
+}
+
 cluster() {
-    have_cluster && return
+    have_cluster && have_remoted && return
     if ! is_root || ! command -v apt-get >/dev/null; then
-        say "corosync or pacemaker is missing, so what needs them is left out;" \
-            "as root: make cluster, which installs $CLUSTER_PACKAGES, and keeps their services from starting"
+        say "corosync, pacemaker, fence_ipmilan or pacemaker-remoted is missing, so what needs them is left out;" \
+            "as root: make cluster, which installs $CLUSTER_PACKAGES fence-agents, and keeps their services from starting"
+        return
+    fi
+    if ! have_cluster; then
+        # Unquoted: one word per package.
+        # shellcheck disable=SC2046,SC2086
+        apt_idle "corosync pacemaker" $CLUSTER_PACKAGES $(fence_package)
+        have_cluster || stop "corosync, pacemaker or fence_ipmilan is still missing after: apt-get install $CLUSTER_PACKAGES fence-agents"
+    fi
+    unpack_remoted
+}
+
+have_packaging() {
+    for program in dh dh_python3 dpkg-deb lintian make man systemd-analyze; do
+        command -v "$program" >/dev/null || return
+    done
+    /usr/bin/python3 -c 'import requests, waitress, yaml' 2>/dev/null
+}
+
+packaging() {
+    have_packaging && return
+    if ! is_root || ! command -v apt-get >/dev/null; then
+        say "something that builds or checks Debian packages is missing, so what needs it is left out;" \
+            "as root: apt-get install --no-install-recommends $PACKAGING_PACKAGES"
         return
     fi
     # Unquoted: one word per package.
     # shellcheck disable=SC2086
-    apt_idle "corosync pacemaker" $CLUSTER_PACKAGES
-    have_cluster || stop "corosync or pacemaker is still missing after: apt-get install $CLUSTER_PACKAGES"
+    apt $PACKAGING_PACKAGES
+    have_packaging || stop "something that builds Debian packages is still missing after: apt-get install $PACKAGING_PACKAGES"
+}
+
+# What the packages of Masakari depend on waits in apt's cache: the containers have no network.
+containers() {
+    [ "$(cat "$DEBIAN/.made" 2>/dev/null)" = "$IN_DEBIAN; $CACHED" ] && command -v systemd-nspawn >/dev/null && return
+    if ! is_root || ! command -v apt-get >/dev/null; then
+        say "containers need root, so what needs them is left out"
+        return
+    fi
+    # Unquoted: one word per package.
+    # shellcheck disable=SC2086
+    command -v mmdebstrap >/dev/null && command -v systemd-nspawn >/dev/null || apt $CONTAINERS_PACKAGES
+    say "making a fresh Debian in $DEBIAN (can take a minute)"
+    rm -rf "$DEBIAN.new"
+    mkdir -p "${DEBIAN%/*}"
+    log=$(mktemp)
+    # shellcheck disable=SC2086
+    mmdebstrap --variant=minbase --include="$(echo $IN_DEBIAN | tr ' ' ,)" --skip=cleanup/apt \
+        --customize-hook='chroot "$1" apt-get clean' \
+        --customize-hook="chroot \"\$1\" apt-get -y --no-install-recommends --download-only install $(echo $CACHED)" \
+        "$RELEASE" "$DEBIAN.new" "${MIRROR:-http://deb.debian.org/debian}" >"$log" 2>&1 ||
+        { cat "$log" >&2; stop "mmdebstrap could make no Debian; its output is above"; }
+    rm -f "$log"
+    printf '%s\n' "$IN_DEBIAN; $CACHED" >"$DEBIAN.new/.made"
+    rm -rf "$DEBIAN"
+    mv "$DEBIAN.new" "$DEBIAN"
 }
 
 case "$*" in
-    'venv run' | 'venv test' | mariadb | libvirt | ipmi | cluster) "$@" ;;
-    *) stop "usage: bootstrap.sh venv run | venv test | mariadb | libvirt | ipmi | cluster" ;;
+    'venv run' | 'venv test' | mariadb | libvirt | ipmi | cluster | packaging | containers) "$@" ;;
+    *) stop "usage: bootstrap.sh venv run | venv test | mariadb | libvirt | ipmi | cluster | packaging | containers" ;;
 esac
