@@ -162,8 +162,8 @@ def test_a_killed_process_is_noticed_within_milliseconds_and_runs_again_within_a
 
 def test_a_process_that_runs_already_is_left_alone(lab: Lab) -> None:
     pid = lab.launch("agent")
-    lab.open(lab.entry("agent"))
-    time.sleep(0.3)
+    lab.open(lab.entry("agent"), lab.entry("other"))
+    until(lambda: lab.pids("other"))
     assert lab.pids("agent") == [pid]
 
 
@@ -187,18 +187,20 @@ def test_a_start_that_hangs_holds_up_no_other(lab: Lab) -> None:
 
 def test_restarts_in_vain_are_one_report_and_a_start_by_hand_is_another(lab: Lab) -> None:
     lab.launch("agent")
+    lab.launch("other")
     tried = lab.folder / "tried"
-    lab.open(lab.entry("agent", f"echo x >> {tried}; false"))
+    lab.open(lab.entry("agent", f"echo x >> {tried}; false"), lab.entry("other"))
     lab.kill("agent")
     until(lambda: lab.reports())
-    time.sleep(0.5)
+    lab.kill("other")
+    until(lambda: lab.pids("other"))
     assert lab.reports() == [("agent", "down", "disable")]
     assert tried.read_text().count("x") == 2
     until(lambda: "down: " in lab.watch.status())
     lab.launch("agent")
     until(lambda: len(lab.reports()) == 2)
     assert lab.reports()[1] == ("agent", "up", "disable")
-    until(lambda: lab.watch.status() == "1 process watched")
+    until(lambda: lab.watch.status() == "2 processes watched")
 
 
 def test_an_outage_is_reported_once_though_the_monitor_is_restarted_in_the_middle(lab: Lab) -> None:
@@ -208,8 +210,8 @@ def test_an_outage_is_reported_once_though_the_monitor_is_restarted_in_the_middl
     lab.kill("agent")
     until(lambda: lab.reports())
     lab.close()
-    lab.open(entry)
-    time.sleep(0.5)
+    lab.open(entry, lab.entry("other"))
+    until(lambda: lab.pids("other"))
     lab.close()
     lab.launch("agent")
     lab.open(entry)
@@ -237,8 +239,7 @@ def test_a_restart_that_hangs_holds_up_no_other_process(lab: Lab) -> None:
     lab.kill("stuck")
     until(lambda: Processes(own_pid=0).matching([lab.path("hanging")])[lab.path("hanging")])
     for _ in range(3):
-        until(lambda: lab.pids("agent"))
-        time.sleep(0.1)
+        until(lambda: lab.pidfds.held.intersection(lab.pids("agent")))
         lab.kill("agent")
         until(lambda: lab.pids("agent"), 1.0)
 
@@ -293,9 +294,12 @@ def test_a_pid_that_belongs_to_another_process_by_now_is_not_held(lab: Lab) -> N
 
 def test_a_daemon_of_several_processes_is_restarted_when_the_last_one_is_gone(lab: Lab) -> None:
     first, second = lab.launch("agent"), lab.launch("agent")
-    lab.open(lab.entry("agent"))
+    lab.open(lab.entry("agent"), lab.entry("other"))
+    until(lambda: lab.pids("other"))
     os.kill(first, signal.SIGKILL)
-    time.sleep(0.5)
+    until(lambda: lab.pids("agent") == [second])
+    lab.kill("other")
+    until(lambda: lab.pids("other"))
     assert lab.pids("agent") == [second]
     os.kill(second, signal.SIGKILL)
     until(lambda: lab.pids("agent"), 1.0)
