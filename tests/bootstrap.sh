@@ -285,7 +285,8 @@ packaging() {
     have_packaging || stop "something that builds Debian packages is still missing after: apt-get install $PACKAGING_PACKAGES"
 }
 
-# What the packages of Masakari depend on waits in apt's cache: the containers have no network.
+# What the packages of Masakari depend on waits in apt's cache: the containers have no network. MIRROR may be a whole line of apt's
+# sources: for Ubuntu RELEASE=noble MIRROR='deb [signed-by=KEYRING] http://archive.ubuntu.com/ubuntu noble main universe'.
 containers() {
     [ "$(cat "$DEBIAN/.made" 2>/dev/null)" = "$IN_DEBIAN; $CACHED" ] && command -v systemd-nspawn >/dev/null && return
     if ! is_root || ! command -v apt-get >/dev/null; then

@@ -43,7 +43,7 @@ def make_stage(cluster: PrivateCluster, tmp_path: Path) -> Iterator[MakeStage]:
         stack.callback(mend, cluster)
 
         def make(on: PrivateCluster = cluster, **options: Any) -> ClusterStage:
-            options = {"monitor_interval": 3, "ipmi_retry_max": 1, **options}
+            options = {"monitor_interval": 3, "ipmi_retry_max": 1, "tcpdump_timeout": 2, **options}
             return stack.enter_context(ClusterStage(tmp_path, on, **options))
 
         yield make
