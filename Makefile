@@ -26,7 +26,7 @@ check: .venv/ready-test ## style, types, and the rules who may import what
 sim: .venv/ready-test mariadb ## 500 seeds of the simulation, 50 rounds of SIGKILL (SIM_SEEDS, SIM_KILLS)
 	@SIM_SEEDS=$${SIM_SEEDS:-500} SIM_KILLS=$${SIM_KILLS:-50} $(RUN) -m pytest -q -rfEs --durations=10 tests/sim
 
-bench: .venv/ready-test mariadb libvirt ## how fast it recovers, each number against its limit
+bench: .venv/ready-test mariadb libvirt ipmi cluster ## how fast it recovers, each number against its limit
 	@$(RUN) -m tests.bench
 
 test-cloud: .venv/ready-test ## the cloud's contract on a real cloud: OS_* and CLOUD_CTL say which

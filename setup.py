@@ -65,8 +65,10 @@ setup(
     entry_points={
         "console_scripts": [
             "masakari-controller = masakari.main:main",
+            "masakari-keys = masakari.key_tool:main",
             "masakari-hostmonitor = hostmonitor.main:main",
             "masakari-instancemonitor = instancemonitor.main:main",
+            "masakari-manage = masakari.manage:main",
             "masakari-processmonitor = processmonitor.main:main",
         ]
     },

@@ -22,6 +22,7 @@ import hostmonitor.main  # noqa: E402
 import instancemonitor.config  # noqa: E402
 import instancemonitor.main  # noqa: E402
 import masakari.config  # noqa: E402
+import masakari.key_tool  # noqa: E402
 import masakari.main  # noqa: E402
 import masakari.manage  # noqa: E402
 import processmonitor.config  # noqa: E402
@@ -34,6 +35,7 @@ from masakari.common.keys import Key  # noqa: E402
 CONFIGS = ("/etc/masakari/masakari.conf", "/etc/masakari/keys.conf")
 COMMANDS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     "masakari-controller": (masakari.main.main, CONFIGS),
+    "masakari-keys": (masakari.key_tool.main, CONFIGS),
     "masakari-manage": (masakari.manage.main, CONFIGS[:1]),
     "masakari-hostmonitor": (
         hostmonitor.main.main,

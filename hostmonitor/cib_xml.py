@@ -132,10 +132,17 @@ def _unmanaged(root: Element) -> set[str]:
     """Resources that pacemaker leaves as they are, also when it is stopped."""
     found: set[str] = set()
     for owner in root.iterfind("configuration/resources//*[meta_attributes]"):
-        managed = {pair.get("value") for pair in owner.iterfind("meta_attributes/nvpair[@name='is-managed']")}
-        if "false" in managed:
+        if any(_leaves_alone(meta) for metas in owner.findall("meta_attributes") for meta in _pairs(metas)):
             found.update(element.get("id", "") for element in owner.iter("primitive"))
     return found
+
+
+def _leaves_alone(meta: tuple[str, str]) -> bool:
+    name, value = meta
+    try:
+        return (name == "is-managed" and not truth(value, name)) or (name == "maintenance" and truth(value, name))
+    except Unclear:
+        return False
 
 
 def _flagged(name: str, element: Element, state: Element | None) -> Node:
@@ -182,7 +189,7 @@ def _member(node: Node, state: Element | None, stonith: bool) -> Node:
 
 def _remote(node: Node, state: Element | None, stonith: bool, connection: Resource | None) -> Node:
     told = "0" if state is None else state.get("node_fenced", "0")
-    fenced_at = float(told) if told.isascii() and told.isdigit() and int(told) > 0 else None
+    fenced_at = float(told) if _is_number(told) and int(told) > 0 else None
     if connection is None:
         return replace(node, fenced_at=fenced_at)
     unclean = connection.failed and stonith and fenced_at is None
@@ -195,7 +202,11 @@ def _remote(node: Node, state: Element | None, stonith: bool, connection: Resour
 def _since(state: Element, name: str) -> bool:
     """Whether a node is in the membership or its controller answers: a word, or since 2.1.7 the time since when."""
     value = state.get(name, "")
-    return value in ("true", "online") or (value.isascii() and value.isdigit() and int(value) > 0)
+    return value in ("true", "online") or (_is_number(value) and int(value) > 0)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def _history(root: Element) -> Iterator[_Ran]:

@@ -151,7 +151,7 @@ class Environments(Monitor):
     )
     tcpdump_timeout: float = option(
         0,
-        Number(0, 600),
+        Number(0, 30),
         "Seconds within which a packet of another node must be heard on the heartbeat line before a failure is believed. "
         "0: not checked; in 2015 it always was. Needs tcpdump.",
     )

@@ -144,6 +144,7 @@ def _crm_mon(root: Element, own: str, at: float) -> View:
         maintenance_mode=bool(_maybe(options, "maintenance-mode", problems)),
         nodes=nodes,
         fence_events=tuple(_fence_events(root, problems)),
+        history_lost=_part(root, "fence_history").get("status", "0") != "0",
         resources=resources,
         pacemakerd=daemon.get("state", ""),
         problems=tuple(problems),

@@ -25,6 +25,9 @@ PASSING_LOOKS = 3
 """So many more looks must agree on a node that is unclean where nobody is fenced: it is for a second or two, also when only
 pacemaker's controller there has restarted."""
 
+BACK_S = 120.0
+"""A node that is alive, and was fenced longer ago, was back before this observer looked: nothing is left to do about it."""
+
 UP, DOWN, FAILED = "up", "down", "failed"
 """A node is up; it is down as planned, or was never seen up; it failed."""
 
@@ -114,17 +117,23 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A node in the newest view. told: what fencing proves of it; keys: of its fencings that are over; one may be under way."""
+    """A node in the newest view. told: what fencing proves of it; keys: of its fencings that are over; successes: those that
+    succeeded; unsure: one may be under way, or have been without being told of."""
 
     node: Node
     verdict: Verdict
     told: fencing.Verdict | None
     keys: tuple[str, ...]
-    under_way: bool
+    successes: tuple[str, ...]
+    unsure: bool
 
     @property
     def alive(self) -> bool:
-        return self.node.online and not (self.node.unclean or self.node.pending or self.node.starting)
+        return _is_alive(self.node)
+
+
+def _is_alive(node: Node) -> bool:
+    return node.online and not (node.unclean or node.pending or node.starting)
 
 
 class Ledger:
@@ -154,10 +163,11 @@ class Ledger:
             self.doubt()
             return Look(doubt)
         self._viewed_at, self._unfenced = view.at, view.stonith_enabled is False
-        told = {node.name: self._fencing(node.name, view, policy) for node in view.nodes}
+        self._put_right(view.at)
+        told = {node.name: self._fencing(node, view, policy) for node in view.nodes}
         verdicts = judge(view, {name: verdict for name, verdict in told.items() if verdict})
         self._seen = {
-            node.name: _Seen(node, verdict, told[node.name], _keys(view, node.name), _pending(view, node.name))
+            node.name: _seen(node, verdict, told[node.name], view)
             for node, verdict in zip(view.nodes, verdicts, strict=False)
             if node.kind != GUEST and node.name != view.own
         }
@@ -179,11 +189,17 @@ class Ledger:
         findings = []
         for name in suspects:
             record, seen = self.state.records[name], self._seen[name]
-            record.state, record.alive_at = FAILED, min(record.alive_at, self._viewed_at)
-            record.failure = Failure(self._viewed_at, record.alive_at, seen.verdict.state, seen.verdict.reason)
+            record.state = FAILED
+            state, why = seen.verdict.state, seen.verdict.reason
+            if not seen.verdict.failed:
+                state, why = (
+                    "offline",
+                    f"it was fenced, by a clock that is wrong or at a time that is: not proven. {why}",
+                )
+            record.failure = Failure(self._viewed_at, record.alive_at, state, why)
             self._count_fencing(record.failure, seen)
             self._samples.pop(name, None)
-            text = f"failed ({seen.verdict.state}): {seen.verdict.reason}; last seen alive at {utc(record.alive_at)}"
+            text = f"failed ({state}): {why}; last seen alive at {utc(record.alive_at)}"
             findings.append(Finding(logging.WARNING, name, text, failed=True))
         return findings
 
@@ -196,14 +212,25 @@ class Ledger:
         record = self.state.records.get(name)
         return record is not None and record.state == UP
 
-    def _fencing(self, name: str, view: View, policy: Policy) -> fencing.Verdict | None:
+    def _put_right(self, now: float) -> None:
+        """Nothing that was seen is of the time to come: this node's clock has been set back since."""
+        for record in self.state.records.values():
+            record.alive_at = min(record.alive_at, now)
+            failure = record.failure
+            if failure:
+                failure.last_alive = min(failure.last_alive, now)
+            if failure and failure.fenced and failure.fenced.at > now:
+                failure.fenced = replace(failure.fenced, at=now)
+
+    def _fencing(self, node: Node, view: View, policy: Policy) -> fencing.Verdict | None:
         """What the fencings since it was last seen alive prove, less those that count already."""
-        record = self.state.records.get(name)
+        record = self.state.records.get(node.name)
         if record is None or record.state == DOWN:
             return None
-        counted = record.failure.counted if record.failure else []
-        alive_at = min(record.alive_at, view.at)  # this node's clock may have been set back since
-        return fencing.judge(name, view.fence_events, alive_at, view.at, policy.tolerance_s, {*record.known, *counted})
+        known = {*record.known, *(record.failure.counted if record.failure else ())}
+        told = fencing.judge(node.name, view.fence_events, record.alive_at, view.at, policy.tolerance_s, known)
+        is_back = told.evidence is not None and _is_alive(node) and view.at - told.evidence.at > BACK_S
+        return None if is_back else told
 
     def _take(self, name: str, policy: Policy) -> list[Finding]:
         """What this view says for sure of a node."""
@@ -255,7 +282,13 @@ class Ledger:
             return ""
         if seen.verdict.failed:
             return "" if _is_left_out(seen, policy) else FAILED
-        return "" if seen.node.online or seen.under_way else DOWN
+        if seen.node.online or seen.unsure:
+            return ""
+        return FAILED if self._was_fenced(name) else DOWN
+
+    def _was_fenced(self, name: str) -> bool:
+        """Whether a fencing has succeeded that was not there when it was last seen alive, whatever the time it tells."""
+        return not set(self._seen[name].successes) <= set(self.state.records[name].known)
 
     def _counts(self, name: str, outcome: str, policy: Policy) -> bool:
         told, times, _ = self._samples[name]
@@ -287,12 +320,9 @@ def _is_left_out(seen: _Seen, policy: Policy) -> bool:
     return policy.restrict_to_remotes and seen.node.kind == MEMBER
 
 
-def _keys(view: View, name: str) -> tuple[str, ...]:
-    """The fencings of a node that are over."""
-    return tuple(
-        fencing.key(event) for event in view.fence_events if event.target == name and event.status != "pending"
-    )
-
-
-def _pending(view: View, name: str) -> bool:
-    return any(event.target == name and event.status == "pending" for event in view.fence_events)
+def _seen(node: Node, verdict: Verdict, told: fencing.Verdict | None, view: View) -> _Seen:
+    events = [event for event in view.fence_events if event.target == node.name]
+    over = [event for event in events if event.status != "pending"]
+    successes = [event for event in over if event.status == "success" and event.action in fencing.PROVING]
+    keys, of_successes = (tuple(fencing.key(event) for event in found) for found in (over, successes))
+    return _Seen(node, verdict, told, keys, of_successes, view.history_lost or len(over) < len(events))

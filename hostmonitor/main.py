@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import IO, Any
 
-from hostmonitor import alerts, check, cluster, config, corosync, explain, show
+from hostmonitor import alerts, check, cluster, config, corosync, explain, may_start, show
 from hostmonitor.alerts import AlertPipe
 from hostmonitor.crm_xml import LIMIT_CHARS, BadView, parse
 from hostmonitor.heartbeat import Heartbeat
@@ -43,6 +43,7 @@ EPILOG = """examples:
   masakari-hostmonitor --check-config --online       (asks pacemaker, corosync and every BMC, too)
   masakari-hostmonitor --show-cluster                (the --port for reserve_host_manage.py, and every node)
   masakari-hostmonitor --register-alert              (once per cluster: pacemaker tells at once what happens)
+  masakari-hostmonitor --may-start --wait 600        (before nova-compute starts: is this host still being evacuated?)
   masakari-hostmonitor --daemon --pidfile /run/masakari/hostmonitor.pid      (for init scripts)
 
 what would it think of a saved view of a cluster? This needs no cluster and no settings:
@@ -100,7 +101,7 @@ class HostMonitor:
         return {**body, "last_alive": utc(alive_at)} if newer else body
 
     def _answered(self, body: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        if "evidence" in body:
+        if "evidence" in body and answer:
             recovery, status = answer.get("recovery") or "", answer.get("status") or "ignored"
             self.inbox.put(Answered(str(body.get("pacemaker_name")), str(body["id"]), str(recovery), str(status)))
 
@@ -180,6 +181,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="show cluster_port, the nodes, and what is dangerous about the cluster",
     )
     add("--register-alert", action="store_true", help="have pacemaker tell the monitors of all nodes what happens")
+    add(
+        "--may-start",
+        action="store_true",
+        help="wait until no evacuation from or to this host is unfinished, and exit 0",
+    )
+    add("--wait", type=int, metavar="SECONDS", help="with --may-start: after so long exit 0 in any case (default 600)")
     add("--explain", metavar="FILE", help="say what it thinks of a saved crm_mon XML or CIB; - reads standard input")
     add("--own", metavar="NAME", default="", help="with --explain: the node that asked, as pacemaker calls it")
     add("--json", action="store_true", help="with --explain and --show-cluster: for programs")
@@ -212,17 +219,21 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--json goes with --explain FILE and --show-cluster")
     if arguments.online and not arguments.check_config:
         parser.error("--online goes with --check-config")
+    if arguments.wait is not None and not arguments.may_start:
+        parser.error("--wait goes with --may-start")
     if arguments.explain is not None:
         return _explain(arguments.explain, arguments.own, arguments.json)
-    if arguments.show_cluster or arguments.register_alert:
+    if arguments.show_cluster or arguments.register_alert or arguments.may_start:
         return _ask(arguments)
     return program.run(PROGRAM, argv)
 
 
 def _ask(arguments: argparse.Namespace) -> int:
-    """--show-cluster and --register-alert."""
+    """--may-start, --show-cluster and --register-alert."""
     try:
         settings, _ = config.load(arguments.config)
+        if arguments.may_start:
+            return may_start.run(settings, Clock(), may_start.LONGEST_S if arguments.wait is None else arguments.wait)
         if arguments.show_cluster:
             print(show.show(settings, Clock(), as_json=arguments.json))
         else:

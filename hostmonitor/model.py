@@ -87,8 +87,8 @@ class View:
     source: "crm_mon" or "cib"; a CIB holds no fencing history, and its resources are the connections of remotes alone.
     at: Unix seconds when it was asked for, 0.0 if unknown. own: the node that asked, "" if unknown. quorate and
     stonith_enabled are None when it isn't told; dc is "" when there is none. pacemakerd: what pacemaker on the asking
-    node says of itself, "running" when all is well, "" when it isn't told. problems: what could not be understood, one
-    sentence each; it is left out of the rest.
+    node says of itself, "running" when all is well, "" when it isn't told. history_lost: the fencing history could not be
+    asked for. problems: what could not be understood, one sentence each; it is left out of the rest.
     """
 
     source: str
@@ -101,6 +101,7 @@ class View:
     maintenance_mode: bool
     nodes: tuple[Node, ...]
     fence_events: tuple[FenceEvent, ...] = ()
+    history_lost: bool = False
     resources: tuple[Resource, ...] = ()
     pacemakerd: str = ""
     problems: tuple[str, ...] = ()

@@ -41,6 +41,10 @@ FENCED_WITHIN_S = 300.0
 POKED_S = 0.1
 """Alerts that come faster make no more looks than this."""
 
+AGAIN_S = 15.0
+"""A host that was cut off says so long afterwards once more that it is up: an observer may have been late to report it."""
+
+STARTED = "the hostmonitor has started"
 IDLE_S = 1.0
 BATCH = 200
 
@@ -125,7 +129,8 @@ class Monitor:
         self._segment = Segment("", "")
         self._look_at = self._looked_at = 0.0
         self._pauses = 0
-        self._declare = "the hostmonitor has started"
+        self._declare = STARTED
+        self._again_at: float | None = None
         self._doubt = ""
         self._troubled = False
         self._summary = ""
@@ -234,7 +239,9 @@ class Monitor:
         return view
 
     def _find_segment(self) -> None:
-        if not self._segment.cluster_port:
+        settings = self._world.settings()
+        named = settings.environments.cluster_port or settings.identity.cluster_port
+        if not self._segment.cluster_port or (named and named != self._segment.cluster_port):
             self._segment = self._world.segment()
             log.info("cluster_port is %s (%s)", self._segment.cluster_port, self._segment.source)
 
@@ -244,11 +251,13 @@ class Monitor:
         self._pauses += 1
         now = self._clock.now()
         if more and self._pauses <= MANY_LOOKS:
-            pause_s = min(pause_s, SAMPLE_S if self._pauses <= QUICK_LOOKS else UNSETTLED_S)
+            pause_s = min(max(pause_s, SAMPLE_S), SAMPLE_S if self._pauses <= QUICK_LOOKS else UNSETTLED_S)
         elif any(now - failure.since < FENCED_WITHIN_S for failure in self._ledger.failures().values()):
             pause_s = min(pause_s, UNSETTLED_S)
-        interval_s = self._world.settings().environments.monitor_interval
-        self._look_at = self._clock.monotonic() + min(pause_s, interval_s)
+        interval_s, looked_at = self._world.settings().environments.monitor_interval, self._clock.monotonic()
+        self._look_at = looked_at + min(pause_s, interval_s)
+        if self._again_at is not None and self._again_at > looked_at:
+            self._look_at = min(self._look_at, self._again_at)
 
     def _doubts(self, doubt: str) -> None:
         if doubt and doubt != self._doubt:
@@ -273,6 +282,10 @@ class Monitor:
     def _declare_self(self, view: View) -> None:
         """Tell the controller which node, which boot and which BMC are this host's; that it is up goes with it."""
         origin = self._origin()
+        if self._again_at is not None and self._clock.monotonic() >= self._again_at:
+            self._declare, self._again_at = self._declare or "this node is still with the others", None
+        elif self._declare and self._declare != STARTED:
+            self._again_at = self._clock.monotonic() + AGAIN_S
         if not self._declare or origin is None:
             return
         guid, now = self._world.own_guid(), self._clock.now()

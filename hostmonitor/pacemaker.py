@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hostmonitor.tool import PATH, Ended, run
 from masakari.common.clock import Clock
@@ -119,7 +119,8 @@ def _no_answer(program: str, ended: Ended) -> Unavailable:
         how = f"ended with {ended.status}"
     else:
         how = "gave no answer that can be used"
-    said = _said(ended)
+    # What is in a CIB is not for the log: the passwords of the BMCs are.
+    said = _said(replace(ended, output="") if program == "cibadmin" else ended)
     told = f"{program} {how}, and said: {said}" if said else f"{program} {how}, and said nothing"
     daemon = "corosync" if program.startswith("corosync-") else "pacemaker"
     if daemon == "corosync" or ended.status in NOT_CONNECTED:

@@ -17,9 +17,12 @@ from hostmonitor.power import POWER_ON, Evidence, Reading, Rules
 FIRST_REPORT_WITHIN_S = 2.0
 """A failure is reported after so long at the latest; until then proof may come along with the first report."""
 
+REFUSED_S = 600.0
 TURN_S = 0.3
-LAST_TURN = 10
 """A BMC serves few sessions at a time, and pacemaker's fencing needs one: the observers ask it one after the other."""
+
+TURNS = 10
+"""Of more observers than this each reads and reports less often: every second interval, every third, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,6 @@ class Policy:
     """Of the settings. blindly: nothing is proven, and detail 2 claimed all the same."""
 
     rules: Rules
-    interval_s: float
     blindly: bool = False
 
 
@@ -36,21 +38,24 @@ class Round:
     """A round of readings of one host; not kept over a restart, after which one begins anew. Times are monotonic seconds.
 
     began_at: of the first round; due_at: when to read next; None while a reading is under way, or the round is over.
-    told: what it found has been reported. next_at: when the next round may begin.
+    interval_s: from one round to the next. told: what it found has been reported. next_at: when the next round may begin.
+    reported_at: when the last report was made.
     """
 
     began_at: float
     due_at: float | None
+    interval_s: float
     tries: int = 0
     over: bool = False
     told: bool = False
     next_at: float = 0.0
+    reported_at: float = 0.0
 
 
 def first_round(failure: Failure, now: float, turn: int, interval_s: float) -> Round:
     """The first round for a failure. turn: this observer's place among those who see the failure too."""
-    wait_s = 0.0 if failure.fenced else min(turn, LAST_TURN) * TURN_S
-    return Round(now, now + wait_s, next_at=now + interval_s)
+    rounds_s = interval_s * (1 + turn // TURNS)
+    return Round(now, now + (0.0 if failure.fenced else turn * TURN_S), rounds_s, next_at=now + rounds_s)
 
 
 def is_read(failure: Failure, policy: Policy) -> bool:
@@ -71,11 +76,11 @@ def skip(round: Round) -> None:
     round.due_at, round.over = None, True
 
 
-def next_round(round: Round, failure: Failure, policy: Policy, now: float) -> None:
+def next_round(round: Round, failure: Failure, now: float) -> None:
     """Begin another round if it is time, and of use."""
     if not round.over or now < round.next_at:
         return
-    round.next_at = now + policy.interval_s
+    round.next_at = now + round.interval_s
     if failure.open or (failure.detail != "2" and failure.status not in ENDED):
         round.due_at, round.tries, round.over, round.told = now, 0, False, False
 
@@ -105,7 +110,10 @@ def is_due(round: Round, failure: Failure, policy: Policy, now: float, waiting: 
         return detail == "2" or round.over or now >= round.began_at + FIRST_REPORT_WITHIN_S
     if detail != failure.detail and "2" in (detail, failure.detail):
         return True
-    return round.over and not round.told and failure.status in FOLLOWED and not waiting
+    if waiting or round.told or not round.over:
+        return False
+    # One that was delivered without an answer was refused by whoever took it: seldom, but again.
+    return failure.status in FOLLOWED or (not failure.status and now >= round.reported_at + REFUSED_S)
 
 
 def wake_at(round: Round, failure: Failure) -> float | None:

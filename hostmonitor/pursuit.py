@@ -63,7 +63,7 @@ class Pursuit:
 
     def viewed(self, view: View) -> None:
         """The newest view that is worth something: it tells this observer's place among all."""
-        observers = sorted(node.name for node in view.nodes if node.online and node.kind == MEMBER)
+        observers = [name for _, name in sorted((node.kind != MEMBER, node.name) for node in view.nodes if node.online)]
         self._turn = observers.index(view.own) if view.own in observers else len(observers)
 
     def wake_at(self, failures: Mapping[str, Failure]) -> float | None:
@@ -99,7 +99,7 @@ class Pursuit:
         if proving.is_due(round, failure, policy, now, waiting):
             self._report(node, failure, round)
         # Not before: what the last round found would never be told if it took longer than the interval.
-        proving.next_round(round, failure, policy, now)
+        proving.next_round(round, failure, now)
 
     def read(self, message: Read, failure: Failure) -> None:
         """The BMCs of a node have been read."""
@@ -110,7 +110,7 @@ class Pursuit:
 
     def _policy(self) -> proving.Policy:
         settings = self._world.settings()
-        return proving.Policy(settings.rules, settings.environments.monitor_interval, settings.believes_blindly)
+        return proving.Policy(settings.rules, settings.believes_blindly)
 
     def _host(self, node: str) -> str:
         """What Nova calls a node's host, as far as this node knows."""
@@ -159,7 +159,7 @@ class Pursuit:
         recovery = failure.recovery if detail == failure.detail else ""  # what decides something may open another one
         body = host_report(origin, new_id(), host, node, detail, entries, last_alive, now, failure.why, recovery)
         failure.report_id, failure.detail, failure.status = body["id"], detail, ""
-        round.told = round.over
+        round.told, round.reported_at = round.over, self._clock.monotonic()
         self._world.report(body)
         told = "; ".join(evidence.detail for evidence in found) or "no evidence"
         log.warning("node=%s: host %s reported as failed, detail %s (%s)", node, host, detail, told)

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from instancemonitor import config
+from instancemonitor import checkup, config
 from instancemonitor.model import Message
 from masakari import __version__
+from masakari.common import checkup as online
 from masakari.common import daemon, node, program
 from masakari.common.clock import Clock
 from masakari.common.errors import ConfigError
@@ -39,6 +40,7 @@ STATES = {
 EPILOG = """examples:
   masakari-instancemonitor --config /etc/instancemonitor/instancemonitor.conf
   masakari-instancemonitor --check-config
+  masakari-instancemonitor --check-config --online        (asks libvirt, too)
   masakari-instancemonitor --debug qemu+tcp://192.0.2.10/system
   masakari-instancemonitor --daemon --pidfile /run/masakari/instancemonitor.pid      (for init scripts)
 
@@ -134,7 +136,7 @@ def _load(arguments: argparse.Namespace) -> Loaded:
 def _serve(arguments: argparse.Namespace, loaded: Loaded) -> int:
     settings: config.Settings = loaded.settings
     try:
-        monitor = InstanceMonitor(settings, arguments.uri or settings.libvirt.connection_uri, arguments, Clock())
+        monitor = InstanceMonitor(settings, _uri(arguments, settings), arguments, Clock())
     except ModuleNotFoundError as error:
         if error.name not in ("libvirt", "libvirtmod"):
             raise
@@ -144,13 +146,21 @@ def _serve(arguments: argparse.Namespace, loaded: Loaded) -> int:
     return monitor.run(daemon.Systemd())
 
 
+def _uri(arguments: argparse.Namespace, settings: config.Settings) -> str:
+    return arguments.uri or settings.libvirt.connection_uri
+
+
+def _checks(arguments: argparse.Namespace, loaded: Loaded) -> list[online.Check]:
+    return checkup.checks(loaded.settings, _uri(arguments, loaded.settings), Clock())
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uri", nargs="?", metavar="URI", help="address of libvirt (default: [libvirt] connection_uri)")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of masakari-instancemonitor; the exit status."""
-    return program.run(
+    return online.main(
         program.Program(
             name="masakari-instancemonitor",
             version=__version__,
@@ -161,5 +171,6 @@ def main(argv: list[str] | None = None) -> int:
             serve=_serve,
             arguments=_arguments,
         ),
+        _checks,
         argv,
     )

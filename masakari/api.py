@@ -1,8 +1,9 @@
 """The controller's HTTP side: bytes in, status out. No SQL, no Nova.
 
-    POST /         a callback: checked, handed to intake, and answered once intake has stored or refused it
-    GET /healthz   whether callbacks can be taken, and what else was looked at
-    GET /metrics   for Prometheus
+    POST /                 a callback: checked, handed to intake, and answered once intake has stored or refused it
+    GET /may-start?host=H  whether nova-compute of a host may start, asked by that host; up_s=N: booted N seconds ago
+    GET /healthz           whether callbacks can be taken, and what else was looked at
+    GET /metrics           for Prometheus
 
 Every answer but /metrics is a JSON object; an error names its field: {"error": ..., "field": ...}. What isn't
 HTTP in the first place is answered by waitress itself, in plain text.
@@ -12,11 +13,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Protocol
+from urllib.parse import parse_qs
 
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
@@ -49,6 +52,10 @@ Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 Health = Callable[[], tuple[bool, Mapping[str, Any]]]
 """Whether callbacks can be taken, and what to show; asked at each GET /healthz."""
+
+MayStart = Callable[[str, float], tuple[bool, str]]
+"""Whether nova-compute of a host may start, and why; asked at each GET /may-start, with the host's uptime in seconds. Raises
+Unavailable."""
 
 
 class Intake(Protocol):
@@ -93,6 +100,7 @@ class Api:
         keys: Mapping[str, Key],
         callbacks_mode: str,
         clock: Clock,
+        may_start: MayStart,
     ) -> None:
         assert callbacks_mode in ("signed", "hold", "open"), callbacks_mode
         self.keys = keys
@@ -101,9 +109,11 @@ class Api:
         self._metrics = metrics
         self._callbacks_mode = callbacks_mode
         self._clock = clock
+        self._may_start = may_start
         self._refusals = Refusals(clock)
         self._routes: dict[str, tuple[tuple[str, ...], Callable[[Environ], Answer]]] = {
             "/": (("POST",), self._post_callback),
+            "/may-start": (("GET",), self._get_may_start),
             "/healthz": (("GET", "HEAD"), self._get_health),
             "/metrics": (("GET", "HEAD"), self._get_metrics),
         }
@@ -178,6 +188,34 @@ class Api:
         problem = "the database can't be reached: nothing was stored, send it again"
         return Answer.error(503, problem, "", ("Retry-After", str(RETRY_AFTER_S)))
 
+    def _get_may_start(self, environ: Environ) -> Answer:
+        try:
+            allowed, reason = self._may_start(*self._asking_host(environ))
+        except BadNotification as error:
+            self._refusals.tell(environ.get("REMOTE_ADDR", "?"), error.status, str(error), "GET /may-start")
+            return Answer.error(error.status, error.problem, error.field)
+        except Unavailable:
+            return Answer.error(503, "the database can't be reached", "", ("Retry-After", str(RETRY_AFTER_S)))
+        return Answer.of(200, {"may_start": allowed, "reason": reason})
+
+    def _asking_host(self, environ: Environ) -> tuple[str, float]:
+        """The host in the query, and its uptime. What is signed is the path with the query, as it stands in the request."""
+        query, signature = environ.get("QUERY_STRING", ""), environ.get(_SIGNATURE)
+        key = None
+        if signature is not None:
+            _, key = verify(signature, f"/may-start?{query}".encode("latin-1"), self.keys, self._clock.now())
+        elif self._callbacks_mode == "signed":
+            raise BadNotification(HEADER, "missing: the question must be signed", 401)
+        asked = parse_qs(query)
+        host, up_s = asked.get("host", [""])[-1], asked.get("up_s", ["0"])[-1]
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", host):
+            raise BadNotification("host", "not a host name (letters, digits, '-', '_' and '.')")
+        if key is not None and key.host != host:
+            raise BadNotification("host", f"{key.host} may ask only about itself", 403)
+        if not re.fullmatch(r"[0-9]{1,12}", up_s):
+            raise BadNotification("up_s", "not a number of seconds")
+        return host, float(up_s)
+
     def _get_health(self, environ: Environ) -> Answer:
         well, shown = self._health()
         return Answer.of(200 if well else 503, shown)
@@ -193,13 +231,14 @@ def make_app(
     keys: Mapping[str, Key],
     callbacks_mode: str,
     clock: Clock,
+    may_start: MayStart,
 ) -> Api:
     """The WSGI application. `callbacks_mode`: signed, hold or open, as in [auth]; `keys`: by key id."""
-    return Api(intake, health, metrics, keys, callbacks_mode, clock)
+    return Api(intake, health, metrics, keys, callbacks_mode, clock, may_start)
 
 
 class Refusals:
-    """Logs refused callbacks, one line each, but a refusal that is merely repeated only once in SAME_LINE_S.
+    """Logs what is refused, one line each, but a refusal that is merely repeated only once in SAME_LINE_S.
 
     A refused monitor comes back every few seconds, and anybody may send rubbish: neither fills the log.
     """
@@ -209,7 +248,7 @@ class Refusals:
         self._lock = threading.Lock()
         self._last: dict[tuple[str, int], _Told] = {}
 
-    def tell(self, sender: str, status: int, problem: str) -> None:
+    def tell(self, sender: str, status: int, problem: str, what: str = "a callback") -> None:
         """Log the refusal, or only count it: at most one line a second for one sender and status."""
         now = self._clock.monotonic()
         with self._lock:
@@ -221,7 +260,7 @@ class Refusals:
                 self._last.clear()
             self._last[sender, status] = _Told(problem, now)
         more = f" ({last.more} more since the last such line)" if last is not None and last.more else ""
-        log.warning("refused a callback from %s with %d: %s%s", sender, status, problem, more)
+        log.warning("refused %s from %s with %d: %s%s", what, sender, status, problem, more)
 
 
 @dataclass(slots=True)

@@ -395,7 +395,9 @@ def load(path: str) -> tuple[Settings, list[str]]:
     config_checks.check(settings, reading)
     if os.path.exists(settings.auth.keys_file):
         try:
-            load_keys(settings.auth.keys_file)
+            if not load_keys(settings.auth.keys_file) and settings.auth.callbacks == "signed":
+                problem = f"there is no key in {settings.auth.keys_file}; run: {config_checks.ADD_KEY}"
+                reading.problem("auth", "keys_file", problem)
         except ConfigError as error:
             for problem in error.problems:
                 reading.problem_elsewhere("auth", "keys_file", problem)

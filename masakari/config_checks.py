@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from masakari.config import Db, Nova, Settings
 
 LEASE_MARGIN_S = 5
+ADD_KEY = "masakari-keys add HOST --cluster-port ADDRESS:PORT"
 
 
 def check(settings: Settings, reading: Reading) -> None:
@@ -100,7 +101,8 @@ def _check_files(settings: Settings, reading: Reading) -> None:
         reading.problem(
             "auth",
             "keys_file",
-            f"there is no file {keys_file}; with callbacks = signed nothing would be believed without it",
+            f"there is no file {keys_file}; with callbacks = signed nothing would be believed without it. Run: "
+            f"masakari-keys init; then for each host: {ADD_KEY}",
             ("auth", "callbacks"),
         )
 

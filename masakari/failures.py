@@ -8,6 +8,9 @@ from masakari.common.notification import Notification
 
 HOST, INSTANCE, PROCESS, SIGN_OF_LIFE, IGNORED = "host", "instance", "process", "sign_of_life", "ignored"
 
+TEST = "test"
+"""The type of a report that says of itself that nothing is to be done about it."""
+
 RECOVER_BY = {"rscGroup": 0, "VM": 1, "nodeStatus": 2}
 """The 2015 recover_by number of each type of report."""
 
@@ -44,6 +47,8 @@ def classify(notification: Notification) -> Failure:
     recover_by = RECOVER_BY.get(notification.type)
     if notification.type == "nodeStatus":
         return Failure(PROCESS, recover_by, _process_reason(notification))
+    if notification.type == TEST:
+        return Failure(IGNORED, recover_by, "a test of masakari-doctor: nothing is done")
     numbers = (notification.event_id, notification.event_type, notification.detail)
     kind, reason = TABLE.get((notification.type, *numbers), (IGNORED, _unknown(notification.type, numbers)))
     if kind == INSTANCE and notification.libvirt_state in RUNNING:

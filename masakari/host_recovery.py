@@ -104,7 +104,7 @@ def _observers_missing(visit: Visit, seen: Look) -> str:
     since = recovery.created_at - safety.clock_tolerance_s
     if safety.min_observers <= 1 or any(p.kind == "attested" and p.at >= since for p in seen.known.proofs):
         return ""
-    rows = visit.world.db.read(lambda tx: tx.all("report_who", recovery_id=recovery.id))
+    rows = visit.world.db.read(lambda tx: tx.all("report_who", recovery_id=recovery.id, since=seen.known.up_at))
     if len(rows) >= safety.min_observers:
         return ""
     names = ", ".join(row["observer"] or "an unnamed monitor" for row in rows) or "nobody else"

@@ -47,7 +47,7 @@ def identify(tx: Tx, items: Sequence[Item], context: Context) -> Identified:
     refused = {item.notification.id: why for item in items if (why := _outside(item, rows, context))}
     items = [item for item in items if item.notification.id not in refused]
     see(tx, [_told(item) for item in items if item.trusted], rows, context.now)
-    return Identified([_with_guid(item, rows) for item in items], refused)
+    return Identified([_as_declared(item, rows) for item in items], refused)
 
 
 def see(tx: Tx, told: Iterable[Told], rows: dict[str, Row], now: float) -> None:
@@ -161,6 +161,17 @@ def _outside(item: Item, rows: Mapping[str, Row], context: Context) -> str:
     return f"{report.hostname} is not in the cluster of {report.observer}, but in {', '.join(sorted(clusters))}"
 
 
-def _with_guid(item: Item, rows: Mapping[str, Row]) -> Item:
+def _as_declared(item: Item, rows: Mapping[str, Row]) -> Item:
+    """The report with what its host told of itself. Evidence about another node than the host's own says nothing about it."""
     row = rows.get(item.notification.hostname)
-    return replace(item, declared_guid=row["bmc_guid"]) if row is not None and row["bmc_guid"] else item
+    if row is None:
+        return item
+    told, own = item.notification.pacemaker_name, row["pacemaker_name"]
+    if _about_another(item) and told and own and told.lower() != own.lower():
+        why = f"it is about node {told}, but {row['hostname']} told that it is node {own} itself: see nova_hosts"
+        evidence = tuple(
+            replace(e, kind="unknown", detail=f"{why}; {e.detail}") if e.kind != "unknown" else e
+            for e in item.notification.evidence
+        )
+        item = replace(item, notification=replace(item.notification, evidence=evidence))
+    return replace(item, declared_guid=row["bmc_guid"] or "")

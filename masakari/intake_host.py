@@ -10,6 +10,7 @@ from typing import Any
 from masakari import admission, hosts, proof, store
 from masakari.common.errors import LeaseLost
 from masakari.common.notification import Notification
+from masakari.common.text import utc
 from masakari.config import Settings
 from masakari.database import Tx
 from masakari.failures import Failure
@@ -140,18 +141,17 @@ def evidence_of(item: Item, settings: Settings) -> list[Evidence]:
 def file(tx: Tx, item: Item, context: Context) -> Filing:
     """A host failure: join the active recovery, or be admitted, held or ignored."""
     report, now = item.notification, context.now
-    if item.trusted:
-        hosts.drop_spare(tx, report.hostname, now)
     key = store.active_key("host", report.hostname)
     active = store.active(tx, [key]).get(key)
+    if active is None and item.trusted and (ended := _ended(tx, item, context)):
+        return ended
+    if item.trusted:
+        hosts.drop_spare(tx, report.hostname, now)
     superseded = active is not None and item.trusted and unsigned(active)
     if active is not None and superseded:
         supersede(tx, active, report.id, now)
     elif active is not None:
         return _join(tx, active, item, now)
-    if item.trusted and (ended := _followed(tx, report)):
-        told = f"adds to recovery {ended.id}, which has ended ({ended.status}): {ended.reason}"
-        return Filing("ignored", told, ended.id, ended.status)
     facts = _facts(tx, item, context)
     if superseded:
         facts = replace(facts, last_recovery=None)
@@ -166,10 +166,21 @@ def file(tx: Tx, item: Item, context: Context) -> Filing:
     return Filing("opened", reason, recovery_id, "held" if held else "new")
 
 
-def _followed(tx: Tx, report: Notification) -> Recovery | None:
-    """The recovery that a report says it adds evidence to, if it is one of that host; it has ended, or it would be active."""
+def _ended(tx: Tx, item: Item, context: Context) -> Filing | None:
+    """What becomes of a report about a failure that is over: it adds to a recovery that has ended, or has waited for so long
+    that the host has told since that it runs."""
+    report, safety = item.notification, context.settings.safety
     recovery = store.get(tx, report.recovery) if report.recovery else None
-    return recovery if recovery and (recovery.kind, recovery.hostname) == ("host", report.hostname) else None
+    if recovery and (recovery.kind, recovery.hostname) == ("host", report.hostname):
+        told = f"adds to recovery {recovery.id}, which has ended ({recovery.status}): {recovery.reason}"
+        return Filing("ignored", told, recovery.id, recovery.status)
+    noticed_at = report.utc_time or context.now
+    told_at = hosts.known(tx, report.hostname, context.now - safety.failure_window_s).boot_told_at
+    if told_at > noticed_at + safety.clock_tolerance_s:
+        return Filing(
+            "ignored", f"noticed at {utc(noticed_at)}; {report.hostname} told at {utc(told_at)} that it is up", None
+        )
+    return None
 
 
 def unsigned(recovery: Recovery) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from masakari import __version__, api, config, housekeeping
-from masakari.common import daemon, program
+from masakari import __version__, api, config, housekeeping, start_gate
+from masakari.common import checkup, daemon, program
 from masakari.common.clock import Clock
 from masakari.common.errors import ConfigError, Rejected, Unavailable
 from masakari.common.program import SIGNALS, Loaded
@@ -32,6 +32,7 @@ DATABASE_AWAY_S = 2.0
 EPILOG = """examples:
   masakari-controller --config /etc/masakari/masakari.conf
   masakari-controller --config ./masakari.conf --check-config
+  masakari-controller --check-config --online        (asks the database, Keystone and Nova, too; changes nothing)
   masakari-controller --daemon --pidfile /run/masakari/masakari.pid      (for init scripts)
 
 What is under way when it stops goes on after the next start.
@@ -88,7 +89,9 @@ class Controller:
         self.intake = Intake(self.db, clock, lambda: self.settings, lambda: self.keys, self.workers.poke)
         self.signals = daemon.Signals()
         self.threads = daemon.Threads(self.signals.wake)
-        self.app = api.make_app(self.intake, self.health, self.metrics, self.keys, settings.auth.callbacks, clock)
+        self.app = api.make_app(
+            self.intake, self.health, self.metrics, self.keys, settings.auth.callbacks, clock, self.may_start
+        )
         self.metrics.on_scrape(lambda metrics: housekeeping.fill_metrics(self.world, metrics))
 
     def _nova(self, settings: config.Settings) -> Nova:
@@ -111,6 +114,10 @@ class Controller:
         checked["nova"] = self._nova_state
         state = "ok" if well and checked["nova"] == "ok" else ("degraded" if well else "failed")
         return well, {"status": state, "version": __version__, "controller": self.world.name, "checked": checked}
+
+    def may_start(self, host: str, up_s: float) -> tuple[bool, str]:
+        """What GET /may-start answers: as all controllers have committed it. Raises Unavailable."""
+        return self.db.read(lambda tx: start_gate.may_start(tx, host, up_s), causal=True)
 
     _nova_state = "not asked yet"
 
@@ -234,9 +241,17 @@ def _serve(arguments: argparse.Namespace, loaded: Loaded) -> int:
     return Controller(settings, keys, arguments.config, Clock(), arguments.debug).run(daemon.Systemd())
 
 
+def _checks(arguments: argparse.Namespace, loaded: Loaded) -> list[checkup.Check]:
+    # Not at the top: a controller that serves does without, and without the driver of the other database.
+    from masakari.checkup import Online
+
+    settings, keys = loaded.settings
+    return Online(settings, keys, cloud_settings(settings), Clock()).checks()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point of masakari-controller; the exit status."""
-    return program.run(
+    return checkup.main(
         program.Program(
             name="masakari-controller",
             version=__version__,
@@ -246,5 +261,6 @@ def main(argv: list[str] | None = None) -> int:
             load=lambda arguments: _load(arguments.config),
             serve=_serve,
         ),
+        _checks,
         argv,
     )

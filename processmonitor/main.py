@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from masakari import __version__
+from masakari.common import checkup as online
 from masakari.common import daemon, node, program
 from masakari.common.clock import Clock
 from masakari.common.monitor import Reporting, loaded
 from masakari.common.monitor_config import DEFAULT_KEY_FILE
 from masakari.common.program import SIGNALS, Loaded
 from masakari.common.report import new_id, process_report
-from processmonitor import config, proclist, systemd
+from processmonitor import checkup, config, proclist, systemd
 from processmonitor.commands import Commands
 from processmonitor.jobs import Jobs
 from processmonitor.outages import Outages
@@ -33,6 +34,7 @@ YAML = (".yaml", ".yml")
 EPILOG = """examples:
   masakari-processmonitor --config /etc/processmonitor/processmonitor.conf
   masakari-processmonitor --check-config                                 (checks the list of processes as well)
+  masakari-processmonitor --check-config --online                        (looks for each of them, too)
   masakari-processmonitor --daemon --pidfile /run/masakari/processmonitor.pid      (for init scripts)
 
 A changed file is noticed without a signal.
@@ -173,9 +175,14 @@ def _serve(arguments: argparse.Namespace, loaded: Loaded) -> int:
     return ProcessMonitor(settings, lists, arguments, Clock()).run(daemon.Systemd())
 
 
+def _checks(arguments: argparse.Namespace, loaded: Loaded) -> list[online.Check]:
+    _, lists = loaded.settings
+    return checkup.checks(lists.entries, Processes())
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point of masakari-processmonitor; the exit status."""
-    return program.run(
+    return online.main(
         program.Program(
             name="masakari-processmonitor",
             version=__version__,
@@ -185,5 +192,6 @@ def main(argv: list[str] | None = None) -> int:
             load=_load,
             serve=_serve,
         ),
+        _checks,
         argv,
     )

@@ -190,6 +190,7 @@ CREATE TABLE IF NOT EXISTS host_evidence (
     guid VARCHAR(255) NOT NULL DEFAULT '',
     PRIMARY KEY (id),
     KEY evidence_host (hostname, kind, at),
+    KEY evidence_newest (hostname, trusted, kind, guid, at),
     KEY evidence_report (report_id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
@@ -411,7 +412,9 @@ SET @todo = IF(
         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'host_evidence' AND COLUMN_NAME = 'guid'
     ),
     'DO 0',
-    'ALTER TABLE host_evidence ADD COLUMN guid VARCHAR(255) NOT NULL DEFAULT '''''
+    'ALTER TABLE host_evidence
+        ADD COLUMN guid VARCHAR(255) NOT NULL DEFAULT '''',
+        ADD KEY evidence_newest (hostname, trusted, kind, guid, at)'
 );
 PREPARE todo FROM @todo;
 EXECUTE todo;

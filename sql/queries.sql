@@ -242,6 +242,16 @@ SELECT COUNT(*) AS n FROM vm_list v JOIN recovery r ON r.id = v.recovery_id
 WHERE v.status = 'running' AND v.action IN ('evacuate', 'reset_state')
   AND ((r.hostname = :hostname AND r.kind = 'host') OR v.action_target = :hostname OR v.action_target IS NULL)
 
+-- instance_unfinished_at --
+-- Recoveries with evacuations under way from a host, or to it since before it was booted up_s ago, and how many each.
+-- One that is held for its target waits for that to start.
+SELECT r.id, r.hostname, COUNT(*) AS n FROM vm_list v JOIN recovery r ON r.id = v.recovery_id
+WHERE v.status = 'running' AND v.action IN ('evacuate', 'reset_state')
+  AND ((r.hostname = :hostname AND r.kind = 'host')
+    OR ((v.action_target = :hostname OR v.action_target IS NULL) AND v.action_at <= NOW_S() - :up_s
+      AND (r.hold IS NULL OR r.hold <> 'target')))
+GROUP BY r.id, r.hostname ORDER BY r.id
+
 -- instance_hung_stops --
 -- Instances evacuated from a host while an os-stop may still wait in its queue.
 SELECT v.* FROM vm_list v JOIN recovery r ON r.id = v.recovery_id
@@ -293,9 +303,10 @@ WHERE notification_hostname = :hostname AND self_report = 0 AND received_at >= :
 SELECT received_at, body FROM notification_list WHERE recovery_id = :recovery_id AND received_at > :since AND trusted = 1
 
 -- report_who --
--- Who reported the host of a recovery down; all monitors that give no name count as one.
+-- Who reported the host of a recovery down since a time; all monitors that give no name count as one.
 SELECT observer, MIN(received_at) AS at FROM notification_list
 WHERE recovery_id = :recovery_id AND recover_by = 0 AND trusted = 1 AND self_report = 0 AND notification_eventType = '2'
+  AND received_at > :since
 GROUP BY observer ORDER BY at, observer
 
 -- report_newest_words --
@@ -307,6 +318,10 @@ ORDER BY id DESC LIMIT 16
 -- report_observers --
 -- The hosts of a segment that were seen in reports, and what they told of themselves.
 SELECT hostname, pacemaker_name, boot_id, declared_at FROM known_host WHERE cluster_port = :cluster_port
+
+-- report_key_used --
+-- When the last report signed with a key came, among those stored since some time.
+SELECT MAX(received_at) AS at FROM notification_list WHERE key_id = :key_id AND create_at >= :create_at
 
 -- evidence_add --
 -- Statements about a host being off or alive.

@@ -165,6 +165,7 @@ CREATE TABLE IF NOT EXISTS host_evidence (
     guid VARCHAR(255) NOT NULL DEFAULT ''   -- of the BMC that was read, as it told; compared with known_host.bmc_guid when judged
 );
 CREATE INDEX IF NOT EXISTS evidence_host ON host_evidence (hostname, kind, at);
+CREATE INDEX IF NOT EXISTS evidence_newest ON host_evidence (hostname, trusted, kind, guid, at);
 CREATE INDEX IF NOT EXISTS evidence_report ON host_evidence (report_id);
 
 -- Hosts seen in reports, with what they last told of themselves.

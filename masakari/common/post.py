@@ -1,4 +1,4 @@
-"""One HTTP POST, done or given up within a time limit.
+"""One HTTP request, done or given up within a time limit.
 
 http.client and not requests: a time limit over the whole exchange needs the socket, so that a controller which sends its answer
 byte by byte can't hold a monitor; and a monitor stays a third smaller.
@@ -36,6 +36,17 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, ca
 
     ca_bundle: file with the certificates to trust for https; empty: those of the system.
     """
+    return _ask("POST", url, body, {"Content-Type": "application/json", **headers}, timeout_s, ca_bundle)
+
+
+def get(url: str, headers: Mapping[str, str], timeout_s: float, ca_bundle: str = "") -> Answer:
+    """Ask for what is at a url; otherwise like post()."""
+    return _ask("GET", url, None, headers, timeout_s, ca_bundle)
+
+
+def _ask(
+    method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float, ca_bundle: str
+) -> Answer:
     parts = urlsplit(url)
     host, path = parts.hostname or "", (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection: http.client.HTTPConnection
@@ -48,7 +59,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, ca
     timer.daemon = True
     timer.start()
     try:
-        return _exchange(connection, late, path, body, headers)
+        return _exchange(connection, late, method, path, body, headers)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if late.is_set() or isinstance(error, TimeoutError):
             raise Unavailable(f"{url} gave no complete answer within {timeout_s:g} s") from None
@@ -61,15 +72,16 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, ca
 def _exchange(
     connection: http.client.HTTPConnection,
     late: threading.Event,
+    method: str,
     path: str,
-    body: bytes,
+    body: bytes | None,
     headers: Mapping[str, str],
 ) -> Answer:
     connection.connect()
     if late.is_set():
         # The timer found no socket to cut, and won't come again.
         raise TimeoutError
-    connection.request("POST", path, body, {"Content-Type": "application/json", "Connection": "close", **headers})
+    connection.request(method, path, body, {"Connection": "close", **headers})
     response = connection.getresponse()
     content = response.read(MOST_BYTES)
     if response.length:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import hosts, idle, instancemonitor, instances, intake, processmonitor
+from tests.bench import hostmonitor, hosts, idle, instancemonitor, instances, intake, processmonitor
 from tests.bench.figures import Figure, machine, table
 from tests.bench.stage import MARIADB, Skipped, Stage
 from tests.lab.mariadb import PrivateMariaDB, why_not
@@ -26,13 +26,14 @@ BENCHES: dict[str, Callable[[Stage], Iterator[Figure]]] = {
     "host-500-at-once": hosts.five_hundred_at_once,
     "instancemonitor": instancemonitor.figures,
     "processmonitor": processmonitor.figures,
+    "hostmonitor": hostmonitor.figures,
 }
 
 
 def main() -> int:
     """0 when everything could be measured, whatever the figures are; 1 when something could not; 2 usage.
 
-    What is left out because libvirt is missing doesn't count; it is named.
+    What is left out because something isn't installed doesn't count; it is named.
     """
     options = _parser().parse_args()
     if options.list:

@@ -64,7 +64,7 @@ def test_no_generated_callback_is_a_server_error_or_a_row_it_should_not_be(
     db = open_database(Db(drivername="sqlite", name=str(tmp_path / "vm_ha.sqlite")), clock)
     intake = DirectIntake(db, clock)
     apps = {
-        mode: make_app(intake, lambda: (True, {}), Metrics(), KEYS, mode, clock, lambda host: (True, ""))
+        mode: make_app(intake, lambda: (True, {}), Metrics(), KEYS, mode, clock, lambda host, up_s: (True, ""))
         for mode in ("signed", "hold", "open")
     }
     accepted: set[str] = set()

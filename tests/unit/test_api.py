@@ -65,7 +65,18 @@ class Controller:
         self.metrics = Metrics()
         self.clock = StoppedClock()
         self.well, self.shown = True, {"status": "ok", "database": "ok", "nova": "ok"}
-        self.app: Api = make_app(self.intake, lambda: (self.well, self.shown), self.metrics, KEYS, mode, self.clock)
+        self.app: Api = make_app(
+            self.intake, lambda: (self.well, self.shown), self.metrics, KEYS, mode, self.clock, self.may_start
+        )
+        self.asked: list[tuple[str, float]] = []
+        self.away = False
+
+    def may_start(self, host: str, up_s: float) -> tuple[bool, str]:
+        """What the recoveries say; remembers who asked."""
+        if self.away:
+            raise Unavailable("the database is away")
+        self.asked.append((host, up_s))
+        return host != "compute-02", f"about {host}"
 
     def call(self, method: str, path: str, body: bytes = b"", **environ: str) -> tuple[str, dict[str, str], bytes]:
         """Status line, headers and body for one request."""
@@ -89,6 +100,15 @@ class Controller:
         environ = {} if signature is None else {"HTTP_X_MASAKARI_SIGNATURE": signature}
         status, headers, answer = self.call("POST", "/", body, **environ)
         assert headers["Content-Type"] == "application/json"
+        return int(status[:3]), json.loads(answer)
+
+    def ask(self, query: str, key_id: str = "", at: float = NOW) -> tuple[int, dict[str, Any]]:
+        """Status and JSON of GET /may-start, signed if a key is named."""
+        environ = {"QUERY_STRING": query}
+        if key_id:
+            secret = KEYS[key_id].secret
+            environ["HTTP_X_MASAKARI_SIGNATURE"] = sign(key_id, secret, f"/may-start?{query}".encode(), at)
+        status, _, answer = self.call("GET", "/may-start", **environ)
         return int(status[:3]), json.loads(answer)
 
     def outcomes(self) -> list[str]:
@@ -229,6 +249,7 @@ def test_keys_can_be_replaced_while_it_runs() -> None:
         ("HEAD", "/", 405, "POST"),
         ("POST", "/healthz", 405, "GET, HEAD"),
         ("DELETE", "/metrics", 405, "GET, HEAD"),
+        ("POST", "/may-start", 405, "GET"),
         ("GET", "/nothing", 404, None),
         ("POST", "/healthz/", 404, None),
         ("POST", "/\xff\x00", 404, None),
@@ -252,6 +273,62 @@ def test_health_shows_what_was_checked() -> None:
     assert (status, json.loads(body)) == ("200 OK", {"status": "degraded", "nova": "no answer"})
     controller.well = False
     assert controller.call("GET", "/healthz")[0] == "503 Service Unavailable"
+
+
+def test_a_host_is_told_whether_it_may_start() -> None:
+    controller = Controller("signed")
+    assert controller.ask("host=compute-01", "k1") == (200, {"may_start": True, "reason": "about compute-01"})
+    assert controller.ask("host=compute-02", "k2-new") == (200, {"may_start": False, "reason": "about compute-02"})
+    assert controller.ask("host=compute-01&up_s=86400", "k1")[0] == 200
+    assert controller.asked == [("compute-01", 0.0), ("compute-02", 0.0), ("compute-01", 86400.0)]
+    assert controller.outcomes() == [], "no callback"
+
+
+@pytest.mark.parametrize(
+    ("query", "key_id", "at", "status", "field"),
+    [
+        ("host=compute-01", "", NOW, 401, HEADER),
+        ("host=compute-02", "k1", NOW, 403, "host"),
+        ("host=compute-01&host=compute-02", "k1", NOW, 403, "host"),
+        ("host=compute-01", "k1", NOW - 121, 401, HEADER),
+        ("", "k1", NOW, 400, "host"),
+        ("host=a%20b", "k1", NOW, 400, "host"),
+        ("host=%ff%0a", "k1", NOW, 400, "host"),
+        ("host=compute-01&up_s=-1", "k1", NOW, 400, "up_s"),
+        ("host=compute-01&up_s=nan", "k1", NOW, 400, "up_s"),
+    ],
+)
+def test_a_host_asks_about_itself_alone_and_signs(query: str, key_id: str, at: float, status: int, field: str) -> None:
+    controller = Controller("signed")
+    answer = controller.ask(query, key_id, at)
+    assert (answer[0], answer[1]["field"]) == (status, field)
+    assert controller.asked == []
+
+
+def test_the_signature_of_one_question_is_none_of_another() -> None:
+    controller = Controller("signed")
+    header = sign("k1", SECRET, b"/may-start?host=compute-02", NOW)
+    environ = {"QUERY_STRING": "host=compute-01", "HTTP_X_MASAKARI_SIGNATURE": header}
+    assert controller.call("GET", "/may-start", **environ)[0] == "401 Unauthorized"
+
+
+@pytest.mark.parametrize("mode", ["open", "hold"])
+def test_where_reports_need_no_signature_neither_does_the_question(mode: str) -> None:
+    controller = Controller(mode)
+    assert controller.ask("host=compute-02")[1]["may_start"] is False
+    assert controller.ask("host=compute-02", "k1")[0] == 403, "a signature counts all the same"
+
+
+def test_without_the_database_nobody_is_told_that_it_may_start() -> None:
+    controller = Controller()
+    controller.away = True
+    status, told = controller.ask("host=compute-01")
+    assert status == 503 and "may_start" not in told
+
+
+def test_a_refused_question_is_a_warning_that_says_what_was_asked(caplog: pytest.LogCaptureFixture) -> None:
+    Controller("signed").ask("host=compute-01")
+    assert caplog.records[0].getMessage().startswith("refused GET /may-start from 192.0.2.1 with 401: ")
 
 
 def test_metrics_are_in_prometheus_text() -> None:
@@ -446,7 +523,9 @@ def test_a_request_in_hand_is_finished_when_the_server_stops() -> None:
     answers: list[int] = []
     with running(controller) as server:
         url = f"http://127.0.0.1:{server.port}/"
-        sender = threading.Thread(target=lambda: answers.append(requests.post(url, json=HOST_DOWN, timeout=10).status_code))
+        sender = threading.Thread(
+            target=lambda: answers.append(requests.post(url, json=HOST_DOWN, timeout=10).status_code)
+        )
         sender.start()
         while gate.n_waiting == 0:
             time.sleep(0.01)

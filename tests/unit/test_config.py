@@ -400,6 +400,9 @@ def test_no_two_keys_share_a_secret_and_no_id_comes_twice(keys: Path) -> None:
 def test_without_keys_only_unsigned_callbacks_can_be_believed(conf: Path, keys: Path) -> None:
     keys.unlink()
     assert f"there is no file {keys}; with callbacks = signed" in problems(conf, NOVA)[0]
+    assert "masakari-keys init; then for each host: masakari-keys add HOST" in problems(conf, NOVA)[0]
+    keys.touch(0o600)
+    assert f"there is no key in {keys}; run: masakari-keys add HOST --cluster-port" in problems(conf, NOVA)[0]
     conf.write_text(conf.read_text() + "callbacks = hold\n")
     settings, _ = config.load(str(conf))
     assert config.read_keys(settings) == {}

@@ -169,7 +169,9 @@ class House:
         self.disk, self.spool = Disk(self.crasher), Spool(self)
         self.settings = Settings(
             identity=Identity("compute1", "", "", ""),
-            environments=Environments(**{"nova_hosts": tuple(f"node{n}=compute{n}" for n in (1, 2, 3)), **environments}),
+            environments=Environments(
+                **{"nova_hosts": tuple(f"node{n}=compute{n}" for n in (1, 2, 3)), **environments}
+            ),
         )
         self.view: View = cluster()
         self.bmcs = {name: f"10.0.0.{name[-1]}" for name in NODES}
@@ -312,7 +314,9 @@ class House:
         nodes = tuple(replace(node, **changed) if node.name == name else node for node in self.view.nodes)
         self.view = replace(self.view, nodes=nodes)
 
-    def fence(self, name: str, action: str = "off", status: str = "success", at: float | None = None, by: str = "node2") -> None:
+    def fence(
+        self, name: str, action: str = "off", status: str = "success", at: float | None = None, by: str = "node2"
+    ) -> None:
         """A line more of the fencing history; what was under way is no more."""
         done = None if status == "pending" else float(int(self.clock.at if at is None else at))
         event = FenceEvent(name, action, status, done, by, "pacemaker-controld.30", "node2")
@@ -1025,7 +1029,9 @@ def test_at_start_a_host_tells_once_which_boot_and_which_bmc_are_its_own(guid: s
     assert len(world.declarations()) == 2
 
 
-@pytest.mark.parametrize("error", [Unavailable("corosync does not answer"), ConfigError(["nothing names this cluster"])])
+@pytest.mark.parametrize(
+    "error", [Unavailable("corosync does not answer"), ConfigError(["nothing names this cluster"])]
+)
 def test_nothing_is_declared_or_reported_before_the_segment_is_known(error: Exception) -> None:
     world = House()
 
@@ -1041,13 +1047,13 @@ def test_nothing_is_declared_or_reported_before_the_segment_is_known(error: Exce
     assert len(world.declarations()) == 1 and world.declarations()[0]["cluster_port"] == PORT
 
 
-def test_who_was_cut_off_declares_itself_again() -> None:
+def test_who_was_cut_off_declares_itself_again_and_once_more_for_an_observer_that_reports_late() -> None:
     world = house()
-    for times in (2, 3):
+    for times in (3, 5):
         world.view = cluster(quorate=False)
         world.poke()
         world.run(50)
-        assert len(world.declarations()) == times - 1
+        assert len(world.declarations()) == times - 2
         world.view = cluster()
         world.poke()
         world.run(500)
@@ -1060,7 +1066,7 @@ def test_when_pacemaker_was_away_a_host_declares_itself_again() -> None:
     world.run(100)
     world.shown = None
     world.run(500)
-    assert len(world.declarations()) == 2
+    assert len(world.declarations()) == 3
 
 
 def failing(error: Exception) -> str:
@@ -1253,7 +1259,14 @@ def test_the_recorded_partition_says_nothing_on_the_side_that_is_cut_off() -> No
         (("nofence-02-crashed-not-yet-noticed", "nofence-03-crashed-offline"), "3"),
         (("nofence-06-pacemaker-stopped-corosync-running", "nofence-07-corosync-stopped-too"), ""),
         (("nofence-08-partition-majority-side",), "3"),
-        (("nofence-10-standby-node2", "nofence-11-standby-node2-maintenance-node3", "nofence-12-crashed-while-in-maintenance"), ""),
+        (
+            (
+                "nofence-10-standby-node2",
+                "nofence-11-standby-node2-maintenance-node3",
+                "nofence-12-crashed-while-in-maintenance",
+            ),
+            "",
+        ),
         (("nofence-13-cluster-wide-maintenance-mode", "nofence-15-standby-until-reboot-node2"), ""),
         (("nofence-16-two-of-three-crashed-no-quorum",), ""),
     ],
@@ -1364,11 +1377,29 @@ def anything(seed: int, world: House) -> None:
         elif what == "trouble":
             world.trouble_now = "the heartbeat line is silent"
         elif what == "well":
-            world.view, world.trouble_now, world.answer = replace(world.view, quorate=True), "", dice.choice(("held", "new"))
+            world.view, world.trouble_now, world.answer = (
+                replace(world.view, quorate=True),
+                "",
+                dice.choice(("held", "new")),
+            )
         elif what == "controller":
             world.answer = dice.choice(("finished", "failed", "running", "refused", None))
 
-    acts = ("crash", "fenced", "fenced", "up", "up", "lost", "stopped", "killed", "monitor", "monitor", "dies", "doubt", "trouble")
+    acts = (
+        "crash",
+        "fenced",
+        "fenced",
+        "up",
+        "up",
+        "lost",
+        "stopped",
+        "killed",
+        "monitor",
+        "monitor",
+        "dies",
+        "doubt",
+        "trouble",
+    )
     for _ in range(40):
         act(dice.choice((*acts, "well", "well", "controller")), dice.choice(("node2", "node3")))
         if dice.random() < 0.7:
@@ -1396,3 +1427,65 @@ def check(world: House, was_down: set[str], seed: int) -> None:
             continue
         proofs = [unix(entry["at"]) for entry in body["evidence"] if entry["kind"] in ("fenced", "power_off")]
         assert proofs and max(proofs) >= unix(body["last_alive"]) - TOLERANCE_S, (seed, body)
+
+
+# What pacemaker does not tell at once
+
+
+def test_a_fencing_that_no_history_tells_of_is_no_clean_stop() -> None:
+    world = house()
+    world.run(10)
+    world.fence("node3", at=world.clock.at - 3600)  # by the clock of the node that fenced
+    world.set("node3", DOWN)
+    world.bmcs = {}
+    world.run(200)
+    assert set(world.details()) == {"4"}
+
+
+def test_a_fence_history_that_comes_late_is_proof_all_the_same() -> None:
+    world = house()
+    world.fence("node3")
+    world.set("node3", DOWN)
+    world.bmcs = {}
+    world.shown = lambda: crm_mon(world.view, history=False)
+    world.poke()
+    world.run(3)
+    world.shown = None
+    world.poke()
+    world.run(200)
+    assert "2" in world.details()
+
+
+def test_a_node_that_was_fenced_and_is_long_back_when_the_monitor_starts_is_well() -> None:
+    world = house()
+    world.kill()
+    world.run(100)
+    world.fence("node3", "reboot")
+    world.run(6 * 3600)
+    world.set("node3", UP)
+    world.start()
+    world.run(60)
+    assert world.reports() == []
+
+
+def test_a_clock_set_back_during_a_failure_refuses_no_proof() -> None:
+    world = house()
+    world.set("node3", UNCLEAN)
+    world.poke()
+    world.run(5)
+    world.clock.at -= 3600
+    world.power["node3"] = "off"
+    world.run(300)
+    assert "2" in world.details()
+
+
+def test_a_report_that_was_refused_is_made_again_in_the_end() -> None:
+    world = house()
+    world.bmcs = {}
+    world.answer = "refused"
+    world.set("node3", UNCLEAN)
+    world.poke()
+    world.run(10)
+    world.answer = "held"
+    world.run(3600)
+    assert any("evidence" in report for report in world.delivered)

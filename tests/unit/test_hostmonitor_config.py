@@ -365,7 +365,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_line(write: Write) ->
         ":5: IPMI_RETRY_MAX: must be a whole number from 0 to 1000, not '-1'",
         ":6: HA_CONF: must be an absolute path, not 'corosync.conf'",
         ":7: IGNORE_RESOURCE_GROUP_NAME_PATTERN: must be a regular expression, not 'stonith('",
-        ":8: TCPDUMP_TIMEOUT: must be a number from 0 to 600, not '601'",
+        ":8: TCPDUMP_TIMEOUT: must be a number from 0 to 30, not '601'",
         ":9: MONITORING_DRIVER: must be default, which watches pacemaker, not 'consul'",
         ":10: CLUSTER_PORT: must be address:port, or another name without blanks, not 'two words'",
         ":11: MONITOR_INTERVALL: unknown option; did you mean monitor_interval?",

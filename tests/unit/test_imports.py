@@ -41,11 +41,14 @@ PORTS = {
     "masakari/common/daemon.py": {"socket"},
     "masakari/common/node.py": {"socket", "subprocess"},
     "masakari/common/post.py": {"http.client", "socket"},
+    "masakari/checkup_database.py": {"pymysql", "sqlite3"},
+    "masakari/common/trial.py": {"http.client"},
     "masakari/database_mysql.py": {"pymysql"},
     "masakari/database_sqlite.py": {"sqlite3"},
     "masakari/hook.py": {"subprocess"},
     "processmonitor/commands.py": {"subprocess"},
     "processmonitor/systemd.py": {"subprocess"},
+    "utils/masakari_doctor.py": {"subprocess"},
 }
 
 CLOCK_OF_TIME = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from masakari.common.errors import Unavailable
-from masakari.common.post import post
+from masakari.common.post import get, post
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 Behaviour = Callable[[socket.socket], object]
@@ -68,6 +68,18 @@ def test_the_body_and_the_headers_arrive_and_so_does_the_answer(serve: Callable[
     head, _, body = server.received.partition(b"\r\n\r\n")
     assert head.startswith(b"POST / HTTP/1.1\r\n") and b"X-Masakari-Signature: key=k" in head
     assert body == b'{"id": 1}'
+
+
+def test_what_is_asked_for_has_no_body(serve: Callable[..., Server]) -> None:
+    def behave(link: socket.socket) -> None:
+        raise AssertionError("a body came")
+
+    server = serve(behave)
+    with pytest.raises(Unavailable, match=r"gave no complete answer within 0\.3 s"):
+        get(f"{server.url}may-start?host=c", {"X-Masakari-Signature": "key=k"}, 0.3)
+    head, _, body = server.received.partition(b"\r\n\r\n")
+    assert head.startswith(b"GET /may-start?host=c HTTP/1.1\r\n") and b"X-Masakari-Signature: key=k" in head
+    assert body == b"" and b"Content-" not in head
 
 
 def test_an_error_is_an_answer_like_any_other(serve: Callable[..., Server]) -> None:

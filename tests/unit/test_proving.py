@@ -12,7 +12,6 @@ from hostmonitor.ledger import Failure
 from hostmonitor.power import FENCED, POWER_OFF, POWER_ON, UNKNOWN, Bmc, Evidence, Reading, Rules
 from hostmonitor.proving import (
     FIRST_REPORT_WITHIN_S,
-    LAST_TURN,
     TURN_S,
     Policy,
     Round,
@@ -28,7 +27,7 @@ from hostmonitor.proving import (
 )
 
 NOW = 1_800_000_000.0
-POLICY = Policy(Rules(timeout_s=5.0, retry_max=2, retry_interval_s=10.0), interval_s=60.0)
+POLICY = Policy(Rules(timeout_s=5.0, retry_max=2, retry_interval_s=10.0))
 BLIND = replace(POLICY, blindly=True)
 BMC = Bmc("10.0.0.3")
 
@@ -83,7 +82,8 @@ def test_who_is_blind_reads_nothing_and_neither_does_anybody_after_a_reboot() ->
 
 def test_observers_take_turns_unless_the_fencing_is_known() -> None:
     assert [first_round(failure(), 100.0, turn, 60.0).due_at for turn in (0, 1, 2)] == pytest.approx([100, 100.3, 100.6])
-    assert first_round(failure(), 100.0, 500, 60.0).due_at == 100.0 + LAST_TURN * TURN_S
+    late = first_round(failure(), 100.0, 25, 60.0)
+    assert late.due_at == 100.0 + 25 * TURN_S and late.next_at == 100.0 + 3 * 60.0, "of many each reads less often"
     assert first_round(failure(fenced=said(FENCED)), 100.0, 5, 60.0).due_at == 100.0
 
 
@@ -121,17 +121,17 @@ def test_a_round_without_anybody_to_ask_is_over_at_once() -> None:
 )
 def test_another_round_begins_an_interval_later_where_it_is_of_use(status: str, detail: str, again: bool) -> None:
     known = failure(report_id="id", status=status, detail=detail)
-    one = Round(100.0, None, tries=3, over=True, told=True, next_at=160.0)
-    next_round(one, known, POLICY, 159.9)
+    one = Round(100.0, None, 60.0, tries=3, over=True, told=True, next_at=160.0)
+    next_round(one, known, 159.9)
     assert one.over
-    next_round(one, known, POLICY, 160.0)
+    next_round(one, known, 160.0)
     assert (one.over, one.due_at) == ((False, 160.0) if again else (True, None))
     assert one.next_at == 220.0, "and it is asked again only then"
 
 
 def test_a_round_that_is_not_over_goes_on() -> None:
-    one = Round(100.0, None, next_at=100.0)
-    next_round(one, failure(), POLICY, 500.0)
+    one = Round(100.0, None, 60.0, next_at=100.0)
+    next_round(one, failure(), 500.0)
     assert (one.due_at, one.next_at) == (None, 100.0)
 
 
@@ -153,7 +153,7 @@ def test_the_first_report_waits_for_proof_two_seconds_at_most() -> None:
 @pytest.mark.parametrize("waiting", [True, False])
 @pytest.mark.parametrize("status", ["", "held", "failed", "finished"])
 def test_proof_that_comes_and_proof_that_is_refuted_are_told_at_once(status: str, waiting: bool) -> None:
-    one = Round(100.0, None)
+    one = Round(100.0, None, 60.0)
     told = failure(report_id="id", status=status, detail="3")
     assert is_due(one, replace(told, power=said(POWER_OFF)), POLICY, 105.0, waiting)
     told = failure(report_id="id", status=status, detail="2", fenced=said(FENCED))
@@ -162,7 +162,7 @@ def test_proof_that_comes_and_proof_that_is_refuted_are_told_at_once(status: str
 
 
 def test_what_a_round_found_is_told_once_where_it_is_of_use_and_the_last_report_has_arrived() -> None:
-    one, known = Round(100.0, None, over=True), failure(report_id="id", status="held", detail="3", power=said(POWER_ON))
+    one, known = Round(100.0, None, 60.0, over=True), failure(report_id="id", status="held", detail="3", power=said(POWER_ON))
     assert is_due(one, known, POLICY, 130.0, False)
     assert not is_due(one, known, POLICY, 130.0, True)
     assert not is_due(replace(one, told=True), known, POLICY, 130.0, False)
@@ -189,13 +189,13 @@ def test_whoever_is_woken_has_something_to_do(
     """After all that is due was done there is no moment in the past to wake at: nothing spins."""
     kinds = {"2": POWER_OFF, "3": POWER_ON, "4": UNKNOWN}
     known = failure(report_id="id" if reported else "", status=status, detail=detail, power=said(kinds[detail]))
-    one = Round(50.0, None if over else due_at, over=over, told=told, next_at=next_at)
+    one = Round(50.0, None if over else due_at, 60.0, over=over, told=told, next_at=next_at)
     now = 100.0
     for _ in range(3):
         if one.due_at is not None and now >= one.due_at:
             after_reading(one, (), said(UNKNOWN), POLICY, now)
         if is_due(one, known, POLICY, now, False):
             known.report_id, known.status, one.told = "new id", "", one.over
-        next_round(one, known, POLICY, now)
+        next_round(one, known, now)
     moment = wake_at(one, known)
     assert moment is None or moment > now
