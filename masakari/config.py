@@ -27,7 +27,7 @@ from masakari.common.ini import Ini
 from masakari.common.keys import Key, load_keys
 
 DEFAULT_PATH = "/etc/masakari/masakari.conf"
-DEFAULT_SQLITE_FILE = "/var/lib/masakari/masakari.sqlite"
+DEFAULT_SQLITE_FILE = "/var/lib/masakari/controller/masakari.sqlite"
 
 DRIVER = Choice(("mysql", "sqlite"), {"mysql+pymysql": "mysql", "mysql+mysqldb": "mysql", "mariadb": "mysql"})
 CHARSET = Choice(("utf8mb4",), {"utf8": "utf8mb4", "utf8mb3": "utf8mb4"})

@@ -114,7 +114,7 @@ def test_removal_keeps_what_was_set_up_and_a_new_installation_goes_on_with_it(in
     installed.run("dpkg", "--remove", *PACKAGES)
     assert installed.run("sh", "-c", "ps ax | grep '[m]asakari-' || true") == ""
     assert PASSWORD in installed.run("cat", CONFIGURED)
-    assert installed.container.exists("/var/lib/masakari/masakari.sqlite")
+    assert installed.container.exists("/var/lib/masakari/controller/masakari.sqlite")
     assert installed.run("sh", "-c", "find /usr/share/masakari 2>/dev/null || true") == ""
     installed.install()
     for service in SERVICES:
@@ -171,7 +171,7 @@ def test_an_upgrade_under_load_loses_no_callback(installed: Machine, newer_packa
     installed.run("touch", "/root/enough")
     until(lambda: installed.container.exists("/root/answered"), 30, lambda: installed.journal("load"))
     answered = int(installed.run("cat", "/root/answered"))
-    count = "import sqlite3; d = sqlite3.connect('/var/lib/masakari/masakari.sqlite')"
+    count = "import sqlite3; d = sqlite3.connect('/var/lib/masakari/controller/masakari.sqlite')"
     count += "; print(d.execute('SELECT COUNT(*) FROM notification_list').fetchone()[0])"
     assert int(installed.run("/usr/bin/python3", "-c", count)) == answered > 20
     assert "waited" in installed.journal("load")  # the controller was away meanwhile

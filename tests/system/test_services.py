@@ -27,7 +27,7 @@ def test_the_controller_answers_and_is_not_root(machine: Machine) -> None:
     assert answer["checked"]["database"] == "ok"
     pid = str(machine.pid("masakari-controller"))
     assert machine.run("ps", "-o", "user=", "-p", pid).strip() == "masakari"
-    assert machine.run("stat", "-c", "%a %U", "/var/lib/masakari/masakari.sqlite").strip() == "600 masakari"
+    assert machine.run("stat", "-c", "%a %U", "/var/lib/masakari/controller/masakari.sqlite").strip() == "600 masakari"
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -183,4 +183,4 @@ def test_the_operators_commands_work_as_in_2015_and_by_their_names(machine: Mach
     machine.run("notification_status_manage.py", "--mode", "list")
     machine.run("recovery_status_manage.py", "--mode", "list")
     machine.run("vmha_data_manage.py", "--mode", "delete")
-    assert machine.run("stat", "-c", "%U", "/var/lib/masakari/masakari.sqlite").strip() == "masakari"
+    assert machine.run("stat", "-c", "%U", "/var/lib/masakari/controller/masakari.sqlite").strip() == "masakari"

@@ -131,7 +131,7 @@ def test_log_levels_of_2015_are_understood_in_any_case(conf: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "drivername", "name"),
     [
-        ({}, "sqlite", "/var/lib/masakari/masakari.sqlite"),
+        ({}, "sqlite", "/var/lib/masakari/controller/masakari.sqlite"),
         ({"host": "db1"}, "mysql", "vm_ha"),
         ({"user": "masakari"}, "mysql", "vm_ha"),
         ({"drivername": "sqlite", "name": "/x"}, "sqlite", "/x"),
