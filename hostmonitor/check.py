@@ -8,10 +8,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from hostmonitor import stonith
@@ -28,7 +26,8 @@ from hostmonitor.power import Reading
 from hostmonitor.show import alert_problem, is_remote, segment_of
 from hostmonitor.stonith import Declared
 from hostmonitor.verdict import worthless
-from masakari.common import node
+from masakari.common import checkup, node
+from masakari.common.checkup import Check, Outcome, not_ok, ok, skipped, warning
 from masakari.common.clock import Clock
 from masakari.common.errors import ConfigError, Unavailable
 from masakari.common.text import count
@@ -37,29 +36,12 @@ NOVA_CONF = ("/etc/nova/nova.conf", "/etc/nova/nova-compute.conf")
 """As nova-compute reads them: what stands in the second one goes before."""
 
 OWN_GUID_WITHIN_S = 2.0
-SLOW_S = 2.0
-LINE_CHARS = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a check found. told: in a few words; notes, warnings and problems: a sentence each, with what to do."""
-
-    told: str = ""
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-
-
-def _failed(problem: str) -> Outcome:
-    return Outcome(problems=(problem,))
+TEXT_CHARS = 2000
 
 
 @dataclass(frozen=True)
 class World:
-    """Whom the checks ask. say: takes a line for the operator, from any thread. uname: what this host calls itself; nova_conf:
-    Nova's files. slow_s: what takes longer says so.
-    """
+    """Whom the checks ask. say: is told of the progress. uname: what this host calls itself; nova_conf: Nova's files."""
 
     pacemaker: Pacemaker
     ipmi: Ipmi
@@ -68,109 +50,73 @@ class World:
     say: Callable[[str], object]
     uname: str
     nova_conf: Sequence[str] = NOVA_CONF
-    slow_s: float = SLOW_S
 
 
-def online(settings: Settings, clock: Clock) -> list[str]:
-    """Check it all, with a line on standard output for each check, and the warnings; returns the problems.
-
-    Never raises. A daemon that hangs holds it up for 10 s at each question, a BMC for IPMI_TIMEOUT.
-    """
-
-    def say(line: str) -> None:
-        print(line, flush=True)
-
-    return Checks(settings, World(Pacemaker(clock), Ipmi(clock), Heartbeat(clock), clock, say, node.hostname())).run()
+def checks(settings: Settings, clock: Clock) -> list[Check]:
+    """All of them. A daemon that hangs holds them up for 10 s at each question, a BMC for IPMI_TIMEOUT."""
+    world = World(Pacemaker(clock), Ipmi(clock), Heartbeat(clock), clock, checkup.to_stderr, node.hostname())
+    return Checks(settings, world).listed()
 
 
 class Checks:
-    """One run of all checks, in the order in which they depend on one another."""
+    """All checks of one run, and what they have found out for those after them."""
 
     def __init__(self, settings: Settings, world: World) -> None:
         self._settings = settings
         self._main = settings.environments
         self._world = world
-        self._problems: list[str] = []
+        self._view: View | None = None
+        self._ring: Corosync | None = None
+        self._declared = settings.declared
+        self._alert_problem: str | None = None
 
-    def run(self) -> list[str]:
-        """Every check; the problems."""
-        view = self._pacemaker()
-        remote = view is not None and is_remote(view)
-        corosync = None if remote else self._corosync()
-        self._tell("cluster_port", of_cluster_port(self._settings, corosync))
-        declared, alert = self._cib(view)
-        self._tell("names", of_names(self._names(view)))
-        if view:
-            self._tell("cluster", self._cluster(view))
-            if alert is not None:
-                self._tell("alert", of_alert(alert, remote, self._main.monitor_interval))
-                self._bmcs(view, declared)
-        else:
-            self._world.say("cluster, alert, BMCs: not checked without pacemaker")
-        with self._patiently("own BMC: asked"):
-            guid = self._world.ipmi.own_guid(OWN_GUID_WITHIN_S)
-        self._tell("own BMC", of_own_bmc(guid))
-        if self._main.tcpdump_timeout > 0 and corosync:
-            self._tell("heartbeat line", self._heartbeat(corosync))
-        self._tell("alert_pipe", of_folder(os.path.dirname(self._main.alert_pipe)))
-        return self._problems
+    def listed(self) -> list[Check]:
+        """Every check, in the order in which they depend on one another."""
+        return [
+            ("pacemaker", self._pacemaker),
+            ("corosync", self._corosync),
+            ("cluster_port", lambda: of_cluster_port(self._settings, self._ring)),
+            ("CIB", self._cib),
+            ("names", lambda: of_names(self._names())),
+            ("cluster", self._cluster),
+            ("alert", self._alert),
+            ("BMCs", self._bmcs),
+            ("own BMC", lambda: of_own_bmc(self._world.ipmi.own_guid(OWN_GUID_WITHIN_S))),
+            ("heartbeat line", self._heartbeat),
+            ("alert_pipe", lambda: of_folder(os.path.dirname(self._main.alert_pipe))),
+        ]
 
-    def _tell(self, subject: str, outcome: Outcome) -> None:
-        state = "NOT OK" if outcome.problems else "WARNING" if outcome.warnings else "ok"
-        lines = [f"{subject}: {state}{', ' if outcome.told else ''}{outcome.told}"]
-        lines += [*(f"note: {note}" for note in outcome.notes), *(f"warning: {text}" for text in outcome.warnings)]
-        for line in lines:
-            self._world.say(quoted(line, LINE_CHARS))
-        self._problems += [quoted(problem, LINE_CHARS) for problem in outcome.problems]
-
-    @contextmanager
-    def _patiently(self, line: str) -> Iterator[None]:
-        """Say the line if that takes long."""
-        timer = threading.Timer(self._world.slow_s, self._world.say, [f"{line}, no answer yet"])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-
-    def _pacemaker(self) -> View | None:
+    def _pacemaker(self) -> list[Outcome]:
         pacemaker = self._world.pacemaker
         try:
-            with self._patiently("pacemaker: asked"):
-                own = pacemaker.node_name()
-                view = parse(pacemaker.status(), own, self._world.clock.now())
+            own = pacemaker.node_name()
+            self._view = parse(pacemaker.status(), own, self._world.clock.now())
         except (Unavailable, BadView) as error:
-            self._tell("pacemaker", _failed(f"pacemaker can't be asked, so nothing is watched: {error}"))
-            return None
-        self._tell("pacemaker", of_view(view))
-        return view
+            return rows("pacemaker", problems=[f"pacemaker can't be asked, so nothing is watched: {error}"])
+        return of_view(self._view)
 
-    def _corosync(self) -> Corosync | None:
+    def _corosync(self) -> list[Outcome]:
+        if self._view and is_remote(self._view):
+            return []
         try:
-            with self._patiently("corosync: asked"):
-                corosync = read_cmap(self._world.pacemaker.cmap())
+            self._ring = read_cmap(self._world.pacemaker.cmap())
         except (Unavailable, ConfigError) as error:
-            self._tell("corosync", _failed(f"corosync can't be asked, so nothing is reported: {error}"))
-            return None
-        self._tell("corosync", of_corosync(corosync))
-        return corosync
+            return rows("corosync", problems=[f"corosync can't be asked, so nothing is reported: {error}"])
+        return of_corosync(self._ring)
 
-    def _cib(self, view: View | None) -> tuple[Declared, str | None]:
-        """The BMCs, and why pacemaker's alerts don't come, "" if they do; None when that can't be told."""
-        declared = self._settings.declared
-        if view is None:
-            return declared, None
+    def _cib(self) -> list[Outcome]:
+        if self._view is None:
+            return []
         try:
-            with self._patiently("CIB: asked"):
-                cib = self._world.pacemaker.cib()
+            cib = self._world.pacemaker.cib()
         except Unavailable as error:
-            self._tell("CIB", _failed(f"the BMCs of stonith resources, and the alert, can't be told: {error}"))
-            return declared, None
-        return declared.over(stonith.from_cib(cib)), alert_problem(cib, self._main.alert_pipe)
+            return rows("CIB", problems=[f"the BMCs of stonith resources, and the alert, can't be told: {error}"])
+        self._declared = self._declared.over(stonith.from_cib(cib))
+        self._alert_problem = alert_problem(cib, self._main.alert_pipe)
+        return []
 
-    def _names(self, view: View | None) -> Names:
+    def _names(self) -> Names:
+        view = self._view
         host, source = nova_host(self._world.nova_conf, self._world.uname)
         return Names(
             own=view.own if view else "",
@@ -185,22 +131,31 @@ class Checks:
             known=tuple(node.name for node in view.nodes) if view else (),
         )
 
-    def _cluster(self, view: View) -> Outcome:
-        doubt = worthless(view)
+    def _cluster(self) -> list[Outcome]:
+        if self._view is None:
+            return [skipped("cluster, alert, BMCs", "not checked without pacemaker")]
+        doubt = worthless(self._view)
         if not doubt:
-            limits = replace(self._main, tcpdump_timeout=0.0)  # that has a line of its own
+            limits = replace(self._main, tcpdump_timeout=0.0)  # that is a check of its own
             own = OwnState(self._world.pacemaker, self._world.heartbeat, self._world.clock, lambda: limits)
-            with self._patiently("cluster: asked"):
-                doubt = own.trouble(view)
-        return of_cluster(view, doubt)
+            doubt = own.trouble(self._view)
+        return of_cluster(self._view, doubt)
 
-    def _bmcs(self, view: View, declared: Declared) -> None:
-        if self._settings.believes_blindly:
-            self._tell("BMCs", Outcome("not asked", warnings=(BLIND,)))
+    def _alert(self) -> list[Outcome]:
+        if self._view is None or self._alert_problem is None:
+            return []
+        return of_alert(self._alert_problem, is_remote(self._view), self._main.monitor_interval)
+
+    def _bmcs(self) -> Iterator[Outcome]:
+        if self._view is None:
             return
-        nodes = reported(view, self._main.restrict_to_remotes)
+        if self._settings.believes_blindly:
+            yield from rows("BMCs", "not asked", warnings=[BLIND])
+            return
+        declared = self._declared
+        nodes = reported(self._view, self._main.restrict_to_remotes)
         asked = [node for node in nodes if declared.bmcs.get(node.name)]
-        self._tell("BMCs", of_declared(nodes, declared))
+        yield from of_declared(nodes, declared)
         if not asked:
             return
         within_s, at_once = self._main.ipmi_timeout, self._main.max_child_process
@@ -208,49 +163,69 @@ class Checks:
         with ThreadPoolExecutor(min(at_once, len(asked))) as threads:
             told = threads.map(lambda node: self._world.ipmi.read_all(declared.bmcs[node.name], within_s), asked)
             for node, readings in zip(asked, told, strict=True):
-                self._tell(f"BMC of {node.name}", of_readings(node, readings))
+                yield from of_readings(node, readings)
 
-    def _heartbeat(self, corosync: Corosync) -> Outcome:
+    def _heartbeat(self) -> list[Outcome]:
         within_s = self._main.tcpdump_timeout
-        with self._patiently(f"heartbeat line: listening for up to {within_s:g} s"):
-            return of_heartbeat(self._world.heartbeat.listen(corosync.rings, within_s))
+        if within_s <= 0 or self._ring is None:
+            return []
+        self._world.say(f"heartbeat line: listening for up to {within_s:g} s")
+        return of_heartbeat(self._world.heartbeat.listen(self._ring.rings, within_s))
 
 
 # What the facts mean
 
 
-def of_view(view: View) -> Outcome:
+def rows(
+    subject: str, told: str = "", notes: Sequence[str] = (), warnings: Sequence[str] = (), problems: Sequence[str] = ()
+) -> list[Outcome]:
+    """The rows of a subject. told: in a few words; notes, warnings and problems: a sentence each, with what to do.
+
+    Each problem and each warning has a row; what is told, and the notes, are in the first warning, or else in a row that is ok.
+    """
+    known = [text for text in (told, *notes) if text]
+    found = [not_ok(subject, quoted(text, TEXT_CHARS)) for text in problems]
+    if warnings:
+        first, *others = warnings
+        return [*found, *(warning(subject, quoted(text, TEXT_CHARS)) for text in ("; ".join([*known, first]), *others))]
+    return [*found, ok(subject, quoted("; ".join(known), TEXT_CHARS))] if known else found
+
+
+def of_view(view: View) -> list[Outcome]:
     """Whether pacemaker knows the node that asked."""
     if view.node(view.own) is None:
         why = f"pacemaker calls this node {view.own}, and the cluster has no such node"
-        return _failed(f"{why}, but {', '.join(one.name for one in view.nodes) or 'none'}: see crm_node -n")
+        return rows(
+            "pacemaker", problems=[f"{why}, but {', '.join(one.name for one in view.nodes) or 'none'}: see crm_node -n"]
+        )
     told = f"{view.own} of {count(len(view.nodes), 'node')}, DC {view.dc or 'none'}"
-    return Outcome(told, notes=("a node of pacemaker-remote has no corosync",) if is_remote(view) else ())
+    return rows("pacemaker", told, notes=("a node of pacemaker-remote has no corosync",) if is_remote(view) else ())
 
 
-def of_corosync(corosync: Corosync) -> Outcome:
+def of_corosync(corosync: Corosync) -> list[Outcome]:
     """Whether all members are there."""
     told = f"{corosync.joined} of {count(corosync.member_count, 'member')}, transport {corosync.transport or 'default'}"
     missing = corosync.member_count - corosync.joined
     if missing <= 0:
-        return Outcome(told)
-    return Outcome(told, warnings=(f"corosync misses {count(missing, 'member')}: see corosync-quorumtool",))
+        return rows("corosync", told)
+    return rows("corosync", told, warnings=(f"corosync misses {count(missing, 'member')}: see corosync-quorumtool",))
 
 
-def of_cluster_port(settings: Settings, corosync: Corosync | None) -> Outcome:
+def of_cluster_port(settings: Settings, corosync: Corosync | None) -> list[Outcome]:
     """Whether the failover segment has a name, and the nodes that are not configured call it the same."""
     try:
         found = segment_of(settings, corosync)
     except ConfigError as error:
-        return Outcome(problems=tuple(f"cluster_port: {problem}" for problem in error.problems))
+        return rows("cluster_port", problems=error.problems)
     told = f"{found.cluster_port} ({found.source})"
     try:
         derived = cluster_port(corosync) if corosync else found.cluster_port
     except ConfigError:
-        return Outcome(told)
+        return rows("cluster_port", told)
     if derived == found.cluster_port:
-        return Outcome(told)
-    return Outcome(
+        return rows("cluster_port", told)
+    return rows(
+        "cluster_port",
         told,
         warnings=(
             f"corosync itself names this cluster {derived}: nodes without a key, or cluster_port, would report that name, "
@@ -279,7 +254,7 @@ class Names:
     known: tuple[str, ...] = ()
 
 
-def of_names(names: Names) -> Outcome:
+def of_names(names: Names) -> list[Outcome]:
     """Whether everybody means the same host by a name."""
     own, hostname = names.own, names.hostname
     problems, notes, warnings = [], [], []
@@ -312,7 +287,7 @@ def of_names(names: Names) -> Outcome:
         problems += _unknown("nova_hosts", names.nova_hosts, names.known)
         problems += _unknown(names.bmc_file, names.bmc_nodes, names.known)
     told = f"{own or 'unknown'} to pacemaker, {hostname} to Nova, {names.uname} to itself"
-    return Outcome(told, tuple(notes), tuple(warnings), tuple(problems))
+    return rows("names", told, notes, warnings, problems)
 
 
 def _unknown(where: str, named: Collection[str], known: Sequence[str]) -> list[str]:
@@ -364,25 +339,26 @@ def host_in(text: str) -> str:
     return host
 
 
-def of_cluster(view: View, doubt: str) -> Outcome:
-    """What is dangerous about the cluster. doubt: why this node's view is worth nothing at the moment."""
+def of_cluster(view: View, doubt: str) -> list[Outcome]:
+    """What is dangerous about the cluster, in one row. doubt: why this node's view is worth nothing at the moment."""
     stonith_enabled = {True: "true", False: "false", None: "unknown"}[view.stonith_enabled]
     told = f"stonith-enabled={stonith_enabled}, no-quorum-policy={view.no_quorum_policy or 'unknown'}"
-    now = (f"nothing would be reported at the moment: {doubt}",) if doubt else ()
-    return Outcome(told, warnings=(*now, *dangers(view)))
+    found = [f"nothing would be reported at the moment: {doubt}"] if doubt else []
+    found += dangers(view)
+    return rows("cluster", told, warnings=["; ".join(found)] if found else [])
 
 
-def of_alert(problem: str, remote: bool, interval_s: float) -> Outcome:
+def of_alert(problem: str, remote: bool, interval_s: float) -> list[Outcome]:
     """Whether pacemaker tells the monitors what happens; problem: why not, with what to do. remote: a node of pacemaker-remote."""
     if remote:
         why = f"no alert reaches a node of pacemaker-remote: it looks every {interval_s:g} s (monitor_interval)"
-        return Outcome("polling alone", notes=(why,))
+        return rows("alert", "polling alone", notes=(why,))
     if not problem:
-        return Outcome("registered")
+        return rows("alert", "registered")
     why = (
         f"a failure is seen up to {interval_s:g} s late (monitor_interval), as pacemaker does not tell of it: {problem}"
     )
-    return Outcome("polling alone", warnings=(why,))
+    return rows("alert", "polling alone", warnings=(why,))
 
 
 def reported(view: View, remotes_alone: bool) -> list[Node]:
@@ -391,7 +367,7 @@ def reported(view: View, remotes_alone: bool) -> list[Node]:
     return [node for node in view.nodes if node.name != view.own and node.kind not in kinds]
 
 
-def of_declared(nodes: Sequence[Node], declared: Declared) -> Outcome:
+def of_declared(nodes: Sequence[Node], declared: Declared) -> list[Outcome]:
     """Which of these nodes have a BMC that can be asked."""
     problems = [f"{node.name}: {why}" for node in nodes for why in declared.unusable.get(node.name, ())]
     without = [node.name for node in nodes if not (declared.bmcs.get(node.name) or declared.unusable.get(node.name))]
@@ -403,43 +379,47 @@ def of_declared(nodes: Sequence[Node], declared: Declared) -> Outcome:
         )
     usable = sum(node.name in declared.bmcs for node in nodes)
     told = f"{usable} of {count(len(nodes), 'other node')} with a BMC that can be asked"
-    return Outcome(told, warnings=tuple(warnings), problems=tuple(problems))
+    return rows("BMCs", told, warnings=warnings, problems=problems)
 
 
-def of_readings(node: Node, readings: Sequence[Reading]) -> Outcome:
+def of_readings(node: Node, readings: Sequence[Reading]) -> list[Outcome]:
     """Whether the BMCs of a node can be read, and are its own."""
-    vain = f"{node.name}: its power can't be read, so that would not prove it off"
+    vain = "its power can't be read, so that would not prove it off"
     problems = [f"{vain}: {one.why}" for one in readings if not one.state]
     problems += [
-        f"{node.name}: {one.bmc.name} says that the power is off, but pacemaker sees the node online: it is the BMC of another "
+        f"{one.bmc.name} says that the power is off, but pacemaker sees the node online: it is the BMC of another "
         f"host, and could prove this one dead while it lives; see {one.bmc.source}"
         for one in readings
         if one.state == "off" and node.online and not node.unclean
     ]
     told = [f"{one.bmc.name}: power {one.state}, GUID {one.guid or 'not told'}" for one in readings if one.state]
-    return Outcome("; ".join(told), problems=tuple(problems))
+    return rows(f"BMC of {node.name}", "; ".join(told), problems=problems)
 
 
-def of_own_bmc(guid: str) -> Outcome:
+def of_own_bmc(guid: str) -> list[Outcome]:
     """What the controller will be told of this host's own BMC."""
     if guid:
-        return Outcome(f"GUID {guid}")
+        return rows("own BMC", f"GUID {guid}")
     why = "its GUID is not told on this host itself (ipmitool mc guid), so the controller can't refuse what a wrong BMC says"
-    return Outcome("GUID unknown", notes=(why,))
+    return rows("own BMC", "GUID unknown", notes=(why,))
 
 
-def of_heartbeat(line: Line) -> Outcome:
+def of_heartbeat(line: Line) -> list[Outcome]:
     """Whether the check of the heartbeat line works."""
     if line.state == HEARD:
-        return Outcome("other nodes are heard", warnings=(line.text,) if line.text else ())
-    return _failed(f"heartbeat line: {line.text}. As long as that is so, nothing is reported (TCPDUMP_TIMEOUT)")
+        return rows("heartbeat line", "other nodes are heard", warnings=(line.text,) if line.text else ())
+    return rows(
+        "heartbeat line", problems=[f"{line.text}. As long as that is so, nothing is reported (TCPDUMP_TIMEOUT)"]
+    )
 
 
-def of_folder(folder: str) -> Outcome:
+def of_folder(folder: str) -> list[Outcome]:
     """Whether the alert's pipe can be made by this user, after making its folder if need be."""
     there = folder
     while not os.path.lexists(there):
         there = os.path.dirname(there)
     if os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK):
-        return Outcome(f"{folder} can be written")
-    return _failed(f"alert_pipe: {folder} can't be written: {there} is no folder, or not writable for this user")
+        return rows("alert_pipe", f"{folder} can be written")
+    return rows(
+        "alert_pipe", problems=[f"{folder} can't be written: {there} is no folder, or not writable for this user"]
+    )

@@ -24,7 +24,7 @@ from hostmonitor.prover import Prover
 from hostmonitor.state import StateFile
 from hostmonitor.verdict import judge
 from masakari import __version__
-from masakari.common import daemon, program
+from masakari.common import checkup, daemon, program
 from masakari.common.clock import Clock
 from masakari.common.errors import ConfigError, Unavailable
 from masakari.common.monitor import Reporting, loaded
@@ -174,7 +174,6 @@ def _serve(arguments: argparse.Namespace, loaded: Loaded) -> int:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--online", action="store_true", help="with --check-config: ask pacemaker, corosync and every BMC, too")
     add(
         "--show-cluster",
         action="store_true",
@@ -189,11 +188,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add("--wait", type=int, metavar="SECONDS", help="with --may-start: after so long exit 0 in any case (default 600)")
     add("--explain", metavar="FILE", help="say what it thinks of a saved crm_mon XML or CIB; - reads standard input")
     add("--own", metavar="NAME", default="", help="with --explain: the node that asked, as pacemaker calls it")
-    add("--json", action="store_true", help="with --explain and --show-cluster: for programs")
 
 
-def _check(arguments: argparse.Namespace, loaded: Loaded) -> list[str]:
-    return check.online(loaded.settings, Clock()) if arguments.online else []
+def _checks(arguments: argparse.Namespace, loaded: Loaded) -> list[checkup.Check]:
+    return check.checks(loaded.settings, Clock())
 
 
 PROGRAM = program.Program(
@@ -205,27 +203,25 @@ PROGRAM = program.Program(
     load=_load,
     serve=_serve,
     arguments=_arguments,
-    check=_check,
 )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of masakari-hostmonitor; the exit status."""
-    parser = program.make_parser(PROGRAM)
-    arguments = parser.parse_args(argv)
+    return checkup.main(PROGRAM, _checks, argv, checkup.Questions(_answer, json_with=("--explain", "--show-cluster")))
+
+
+def _answer(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int | None:
+    """What is asked besides the checks."""
     if arguments.own and arguments.explain is None:
         parser.error("--own goes with --explain FILE")
-    if arguments.json and not (arguments.explain or arguments.show_cluster):
-        parser.error("--json goes with --explain FILE and --show-cluster")
-    if arguments.online and not arguments.check_config:
-        parser.error("--online goes with --check-config")
     if arguments.wait is not None and not arguments.may_start:
         parser.error("--wait goes with --may-start")
     if arguments.explain is not None:
         return _explain(arguments.explain, arguments.own, arguments.json)
     if arguments.show_cluster or arguments.register_alert or arguments.may_start:
         return _ask(arguments)
-    return program.run(PROGRAM, argv)
+    return None
 
 
 def _ask(arguments: argparse.Namespace) -> int:

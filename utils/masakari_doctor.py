@@ -7,7 +7,6 @@ import argparse
 import importlib
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,17 +44,16 @@ NODE = "node"
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A part of Masakari. config: its settings, below /etc. json_lines: whether it tells its findings as JSON."""
+    """A part of Masakari. config: its settings, below /etc."""
 
     name: str
     package: str
     config: str
-    json_lines: bool = True
 
 
 COMPONENTS = (
     Component("controller", "masakari", "masakari/masakari.conf"),
-    Component("hostmonitor", "hostmonitor", "hostmonitor/hostmonitor.conf", json_lines=False),
+    Component("hostmonitor", "hostmonitor", "hostmonitor/hostmonitor.conf"),
     Component("instancemonitor", "instancemonitor", "instancemonitor/instancemonitor.conf"),
     Component("processmonitor", "processmonitor", "processmonitor/processmonitor.conf"),
 )
@@ -115,9 +113,7 @@ def _parts(folder: Path) -> Iterator[tuple[str, Iterable[Outcome]]]:
 
 def run(component: Component, config: Path) -> list[Outcome]:
     """What a part finds out in a process of its own."""
-    command = [sys.executable, "-m", component.package, "--config", str(config), "--check-config", "--online"]
-    if component.json_lines:
-        command.append("--json")
+    command = [sys.executable, "-m", component.package, "--config", str(config), "--check-config", "--online", "--json"]
     with checkup.patiently(component.name, checkup.to_stderr):
         try:
             done = subprocess.run(
@@ -139,54 +135,20 @@ def read(component: Component, status: int, out: str, err: str) -> list[Outcome]
     """The rows in what a part has printed (pure): its findings, its warnings, and, on standard error, its problems."""
     rows: list[Outcome] = []
     for line in out.splitlines():
-        if line.startswith("{") and component.json_lines:
+        if line.startswith("{"):
             rows.append(checkup.from_json(line))
         elif line.startswith("/") and line.endswith(": ok"):
             rows.insert(0, ok("settings", line.removesuffix(": ok")))
-        elif line.startswith("warning: ") and (component.json_lines or _is_through(rows)):
+        elif line.startswith("warning: "):
             rows.append(warning("settings", line.removeprefix("warning: ")))
-        elif not component.json_lines:
-            _add_text(rows, line)
     prefix, told = f"masakari-{component.name}: ", {checkup.problem(row) for row in rows}
     problems = [line.removeprefix(prefix) for line in err.splitlines() if line.startswith(prefix)]
     problems = [problem for problem in problems if problem not in told]
-    if component.json_lines or not _fill_in(rows, problems):
-        rows += [not_ok("problem" if checkup.status(rows) else "settings", text) for text in problems]
+    rows += [not_ok("problem" if checkup.status(rows) else "settings", text) for text in problems]
     if status not in (0, 1) or (status == 1 and not checkup.status(rows)):
         last = (err.strip().splitlines() or ["it said nothing"])[-1]
         rows.append(not_ok("check", f"ended with status {status}: {last}", "a bug: please report it"))
     return rows
-
-
-_TEXT_ROW = re.compile(rf"([^:]+): ({'|'.join((checkup.OK, checkup.WARNING, checkup.NOT_OK))})(?:, (.*))?")
-_TEXT_MORE = re.compile(r"(?:note|warning): (.*)")
-
-
-def _add_text(rows: list[Outcome], line: str) -> None:
-    """A line of a part that tells its findings as text: a row, more about the last one, or news of the progress."""
-    if found := _TEXT_ROW.fullmatch(line):
-        rows.append(Outcome(found[1], found[2], found[3] or ""))
-    elif rows and (found := _TEXT_MORE.fullmatch(line)):
-        rows[-1] = _longer(rows[-1], found[1])
-
-
-def _is_through(rows: Sequence[Outcome]) -> bool:
-    """Whether a warning that comes now can only be about the settings."""
-    return not rows or rows[-1].state == checkup.OK or rows[-1].subject == "settings"
-
-
-def _fill_in(rows: list[Outcome], problems: Sequence[str]) -> bool:
-    """The problems of rows of text come separately, in their order: put them there. False if they are not as many."""
-    wanting = [place for place, row in enumerate(rows) if row.state == checkup.NOT_OK]
-    if len(wanting) != len(problems):
-        return False
-    for place, text in zip(wanting, problems, strict=True):
-        rows[place] = _longer(rows[place], text)
-    return True
-
-
-def _longer(row: Outcome, text: str) -> Outcome:
-    return Outcome(row.subject, row.state, "; ".join(filter(None, (row.text, text))), row.advice)
 
 
 # The node

@@ -155,8 +155,20 @@ def _clean(text: str) -> str:
 Checks = Callable[[argparse.Namespace, Loaded], Iterable[Check]]
 
 
-def main(daemon: Program, checks: Checks, argv: Sequence[str] | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What else a daemon may be asked. answer: the exit status, None if it was not asked; or it calls the parser's error.
+
+    json_with: the options of these questions that --json goes with, too.
+    """
+
+    answer: Callable[[argparse.ArgumentParser, argparse.Namespace], int | None]
+    json_with: Sequence[str] = ()
+
+
+def main(daemon: Program, checks: Checks, argv: Sequence[str] | None = None, questions: Questions | None = None) -> int:
     """Be that daemon, which also knows --check-config --online; the exit status."""
+    json_with = questions.json_with if questions else ()
 
     def arguments(parser: argparse.ArgumentParser) -> None:
         if daemon.arguments:
@@ -167,7 +179,8 @@ def main(daemon: Program, checks: Checks, argv: Sequence[str] | None = None) -> 
             action="store_true",
             help="with --check-config: ask all that it works with, too; changes nothing",
         )
-        add("--json", action="store_true", help="with --online: a line of JSON for each finding")
+        also = f"; with {' and '.join(json_with)}, too" if json_with else ""
+        add("--json", action="store_true", help=f"with --online: a line of JSON for each finding{also}")
 
     def check(given: argparse.Namespace, loaded: Loaded) -> list[str]:
         return _told(run(checks(given, loaded), to_stderr), given.json) if given.online else []
@@ -177,14 +190,19 @@ def main(daemon: Program, checks: Checks, argv: Sequence[str] | None = None) -> 
     given = parser.parse_args(argv)
     if given.online and not given.check_config:
         parser.error("--online goes with --check-config")
-    if given.json and not given.online:
-        parser.error("--json goes with --check-config --online")
-    return program.run(whole, argv)
+    if given.json and not (given.online or any(_is_given(given, option) for option in json_with)):
+        parser.error(f"--json goes with {', '.join(['--check-config --online', *json_with])}")
+    status = questions.answer(parser, given) if questions else None
+    return program.run(whole, argv) if status is None else status
+
+
+def _is_given(given: argparse.Namespace, option: str) -> bool:
+    return bool(getattr(given, option.removeprefix("--").replace("-", "_")))
 
 
 def problem(row: Outcome) -> str:
     """A row that is NOT OK as a sentence."""
-    return f"{row.subject}: {' '.join(row.text.split())}"
+    return _clean(f"{row.subject}: {row.text}")
 
 
 def _told(found: Iterator[Outcome], json_lines: bool) -> list[str]:

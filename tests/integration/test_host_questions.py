@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from masakari.common import checkup
+from masakari.common.checkup import Outcome, ok
 from tests.lab.bmc import PASSWORD, USER, PrivateBmc
 from tests.lab.cluster import PrivateCluster
 from tests.lab.processes import ROOT
@@ -70,14 +73,16 @@ class Operator:
         found: dict[str, Any] = json.loads(shown.stdout)
         return found
 
-    def checks(self, node: str, **options: Any) -> tuple[list[str], list[str]]:
-        """The lines of a check, and its problems."""
-        done = self.runs(node, "--check-config", "--online", **options)
-        problems = done.stderr.splitlines()
-        assert done.returncode == (1 if problems else 0), done.stderr
-        assert all(line.startswith(PROGRAM) for line in problems), done.stderr
+    def checks(self, node: str, **options: Any) -> tuple[list[Outcome], list[str]]:
+        """The rows of a check, and its problems."""
+        done = self.runs(node, "--check-config", "--online", "--json", **options)
         assert PASSWORD not in done.stdout + done.stderr
-        return done.stdout.splitlines(), [line.removeprefix(PROGRAM) for line in problems]
+        rows = [checkup.from_json(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        problems = [line.removeprefix(PROGRAM) for line in done.stderr.splitlines() if line.startswith(PROGRAM)]
+        assert problems == [checkup.problem(row) for row in rows if row.state == checkup.NOT_OK], done.stderr
+        assert done.returncode == (1 if problems else 0), done.stderr
+        assert done.stdout.endswith("hostmonitor.conf: ok\n") == (not problems), done.stdout
+        return rows, problems
 
     def declares(self, host: str, bmc: PrivateBmc, password: str = PASSWORD, guid: str = "") -> None:
         """Put a BMC into bmc.conf."""
@@ -112,21 +117,28 @@ def test_a_node_of_pacemaker_remote_shows_it_too(cluster: PrivateCluster, operat
     shown = operator.sees("remote1", cluster_port=cluster.cluster_port)
     assert (shown["own_node"], shown["cluster_port"]) == ("remote1", cluster.cluster_port)
     assert (shown["quorum"], len(shown["nodes"]), shown["unknown"]) == (True, 4, [])
-    lines, problems = operator.checks("remote1", cluster_port=cluster.cluster_port, tcpdump_timeout=5)
+    rows, problems = operator.checks("remote1", cluster_port=cluster.cluster_port, tcpdump_timeout=5)
     assert problems == []
-    assert "alert: ok, polling alone" in lines
-    assert all(any(line.startswith(f"BMC of {node}: ok") for line in lines) for node in cluster.names)
+    found = {row.subject: (row.state, row.text) for row in rows}
+    assert found["alert"][0] == "ok" and found["alert"][1].startswith("polling alone; ")
+    assert [found[f"BMC of {node}"][0] for node in cluster.names] == ["ok"] * 3
 
 
 def test_a_cluster_that_is_well_passes_with_every_bmc_read(cluster: PrivateCluster, operator: Operator) -> None:
-    lines, problems = operator.checks("node1", tcpdump_timeout=20)
+    rows, problems = operator.checks("node1", tcpdump_timeout=20)
     assert problems == []
     for node in ("node2", "node3", "remote1"):
         bmc = cluster.bmc(node)
-        assert f"BMC of {node}: ok, BMC {bmc.address}: power on, GUID {bmc.guid}" in lines
-    assert "corosync: ok, 3 of 3 members, transport udp" in lines
-    assert "heartbeat line: ok, other nodes are heard" in lines
-    assert lines[-1].endswith("hostmonitor.conf: ok")
+        assert ok(f"BMC of {node}", f"BMC {bmc.address}: power on, GUID {bmc.guid}") in rows
+    assert ok("corosync", "3 of 3 members, transport udp") in rows
+    assert ok("heartbeat line", "other nodes are heard") in rows
+
+
+def test_a_person_gets_a_table_and_is_told_what_is_waited_for(operator: Operator) -> None:
+    done = operator.runs("node1", "--check-config", "--online", tcpdump_timeout=20)
+    assert re.search(r"^ok       corosync +3 of 3 members, transport udp$", done.stdout, re.MULTILINE), done.stdout
+    assert "BMCs: asking those of 3 nodes, up to 5 s each\n" in done.stderr
+    assert "heartbeat line: listening for up to 20 s\n" in done.stderr
 
 
 def test_bmcs_that_would_prove_nothing_fail_the_check(cluster: PrivateCluster, operator: Operator) -> None:
@@ -135,15 +147,18 @@ def test_bmcs_that_would_prove_nothing_fail_the_check(cluster: PrivateCluster, o
     with cluster.bmc("remote1").silent():
         _, problems = operator.checks("node1")
     refused, wrong, silent = problems
-    assert refused.startswith("node2: ") and f"refuses the password of user {USER!r}; see {operator.bmcs}" in refused
-    assert wrong.startswith("node3: ") and "wrong BMC" in wrong
-    assert silent.startswith("remote1: ") and "does not answer within" in silent
+    assert (
+        refused.startswith("BMC of node2: ")
+        and f"refuses the password of user {USER!r}; see {operator.bmcs}" in refused
+    )
+    assert wrong.startswith("BMC of node3: ") and "wrong BMC" in wrong
+    assert silent.startswith("BMC of remote1: ") and "does not answer within" in silent
 
 
 def test_names_that_mean_another_host_fail_the_check(operator: Operator) -> None:
     _, problems = operator.checks("node1", hostname="compute1", nova_hosts="node1=compute7,Node2=compute2")
     mapped, unknown = problems
-    assert mapped.startswith("nova_hosts says node1=compute7, but that is this very host")
+    assert mapped.startswith("names: nova_hosts says node1=compute7, but that is this very host")
     assert "nova_hosts names Node2" in unknown and "is node2 meant" in unknown
 
 
@@ -157,4 +172,4 @@ def test_a_node_whose_daemons_are_down_tells_what_it_can(cluster: PrivateCluster
     assert (shown["cluster_port"], len(shown["unknown"])) == (cluster.cluster_port, 2)
     assert shown["source"].endswith("as /etc/corosync/corosync.conf has it")
     _, problems = operator.checks("node2", tcpdump_timeout=5)
-    assert [problem.split(" ")[0] for problem in problems] == ["pacemaker", "corosync", "cluster_port:"]
+    assert [problem.split(" ")[0] for problem in problems] == ["pacemaker:", "corosync:", "cluster_port:"]

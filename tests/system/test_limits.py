@@ -105,8 +105,8 @@ def test_the_instancemonitor_reaches_libvirt(node: Machine) -> None:
 
 def test_the_controller_can_write_nothing_but_its_own(node: Machine) -> None:
     said = within(
-        node, "masakari-controller", ("touch /var/lib/masakari/controller/own", "touch /var/lib/masakari/forbidden", "cat /etc/shadow")
+        node,
+        "masakari-controller",
+        ("touch /var/lib/masakari/controller/own", "touch /var/lib/masakari/forbidden", "cat /etc/shadow"),
     )
-    assert "controller/own: 0\n" in said and "masakari/forbidden: 1\n" in said and "/etc/shadow: 1\n" in said, (
-        said
-    )
+    assert "controller/own: 0\n" in said and "masakari/forbidden: 1\n" in said and "/etc/shadow: 1\n" in said, said

@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 from masakari.common import checkup, traps, trial
-from masakari.common.checkup import Check, Outcome, as_json, as_table, from_json, not_ok, of_clock, ok, status, warning
+from masakari.common.checkup import (
+    Check,
+    Outcome,
+    Questions,
+    as_json,
+    as_table,
+    from_json,
+    not_ok,
+    of_clock,
+    ok,
+    status,
+    warning,
+)
 from masakari.common.errors import Unavailable
 from masakari.common.notification import parse
 from masakari.common.post import Answer
@@ -106,12 +118,12 @@ def test_a_check_that_takes_long_says_so() -> None:
 # The command line
 
 
-def daemon(checks: list[Check], argv: list[str]) -> int:
+def daemon(checks: list[Check], argv: list[str], questions: Questions | None = None) -> int:
     def serve(arguments: argparse.Namespace, loaded: Loaded) -> int:
         raise AssertionError("it must not serve")
 
     program = Program("masakari-x", "1", "", "", "/etc/x.conf", lambda _: Loaded(None, [], [], "info", ""), serve)
-    return checkup.main(program, lambda given, loaded: checks, argv)
+    return checkup.main(program, lambda given, loaded: checks, argv, questions)
 
 
 BAD: list[Check] = [("one", lambda: [ok("one", "well")]), ("two", lambda: [not_ok("two", "ill", "cure")])]
@@ -139,6 +151,27 @@ def test_what_does_not_go_together_is_a_usage_error(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         daemon(BAD, argv)
     assert caught.value.code == 2
+
+
+def test_json_goes_with_what_else_is_asked_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    answered = []
+
+    def answer(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int | None:
+        answered.append(given.json)
+        return 3 if given.daemon else None
+
+    questions = Questions(answer, ("--daemon",))
+    assert daemon(BAD, ["--daemon", "--json"], questions) == 3
+    assert daemon(BAD, ["--check-config", "--online"], questions) == 1
+    assert answered == [True, False]
+    with pytest.raises(SystemExit):
+        daemon(BAD, ["--check-config", "--json"], questions)
+    assert "--json goes with --check-config --online, --daemon" in capsys.readouterr().err
+
+
+def test_a_problem_is_one_line_that_can_not_play_with_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert daemon([("x", lambda: [not_ok("x\x1b[2J", "a\nb")])], ["--check-config", "--online"]) == 1
+    assert capsys.readouterr().err == "masakari-x: x [2J: a b\n"
 
 
 # The test callback

@@ -22,7 +22,7 @@ from processmonitor.entry import Entry
 from processmonitor.procfs import Process
 
 DOCTOR = runpy.run_path(str(Path(__file__).resolve().parents[2] / "utils" / "masakari_doctor.py"))
-CONTROLLER, HOSTMONITOR = DOCTOR["COMPONENTS"][:2]
+CONTROLLER = DOCTOR["COMPONENTS"][0]
 CLUSTER = "226.94.1.1:5405"
 
 
@@ -219,37 +219,3 @@ def test_settings_that_can_not_be_read() -> None:
 def test_a_crash_is_a_problem() -> None:
     (row,) = read(CONTROLLER, 1, [], ["Traceback (most recent call last):", "KeyError: 'x'"])
     assert (row.state, "ended with status 1: KeyError: 'x'" in row.text) == ("NOT OK", True)
-
-
-TEXT = """pacemaker: ok, node1 of 3 nodes, DC node2
-cluster_port: WARNING, 226.94.1.1:5405 (hostmonitor.conf)
-warning: corosync itself names this cluster other
-cluster: WARNING, stonith-enabled=false, no-quorum-policy=ignore
-warning: stonith is off
-warning: quorum is ignored
-BMCs: asking those of 2 nodes, up to 5 s each
-BMC of node2: NOT OK
-BMC of node3: ok, 10.0.0.3: power on, GUID not told
-own BMC: ok, GUID unknown
-note: it is not told
-warning: disable_ipmi_check: nothing is asked
-warning: another one""".splitlines()
-
-
-def test_the_text_of_the_hostmonitor() -> None:
-    assert read(HOSTMONITOR, 1, TEXT, ["masakari-hostmonitor: node2: its power can't be read"]) == [
-        ok("pacemaker", "node1 of 3 nodes, DC node2"),
-        warning("cluster_port", "226.94.1.1:5405 (hostmonitor.conf); corosync itself names this cluster other"),
-        warning("cluster", "stonith-enabled=false, no-quorum-policy=ignore; stonith is off; quorum is ignored"),
-        not_ok("BMC of node2", "node2: its power can't be read"),
-        ok("BMC of node3", "10.0.0.3: power on, GUID not told"),
-        ok("own BMC", "GUID unknown; it is not told"),
-        warning("settings", "disable_ipmi_check: nothing is asked"),
-        warning("settings", "another one"),
-    ]
-
-
-def test_more_problems_of_the_hostmonitor_than_rows() -> None:
-    err = [f"masakari-hostmonitor: {what}" for what in ("log_file", "node2: silent")]
-    rows = read(HOSTMONITOR, 1, ["BMC of node2: NOT OK"], err)
-    assert rows == [not_ok("BMC of node2", ""), not_ok("problem", "log_file"), not_ok("problem", "node2: silent")]
