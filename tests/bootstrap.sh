@@ -7,6 +7,7 @@
 #   bootstrap.sh libvirt     libvirtd, QEMU, and Python's libvirt in .venv; no service is started by it
 #   bootstrap.sh ipmi        ipmitool, and a simulated BMC to ask with it
 #   bootstrap.sh cluster     corosync and pacemaker, and what fences; their services neither start now nor at the next boot
+#   bootstrap.sh proxies     haproxy, nginx, openssl and curl; their services neither start now nor at the next boot
 #   bootstrap.sh packaging   what builds and checks Debian packages
 #   bootstrap.sh containers  systemd-nspawn, and a fresh Debian (RELEASE) for it in build/containers, 400 MB
 #
@@ -20,6 +21,7 @@ LIBVIRT_PACKAGES="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu
 IPMI_PACKAGES="ipmitool openipmi"
 CLUSTER_PACKAGES="corosync pacemaker pacemaker-cli-utils resource-agents iproute2 tcpdump"
 REMOTED=build/cluster/pacemaker-remoted
+PROXIES_PACKAGES="haproxy nginx openssl curl"
 PACKAGING_PACKAGES="debhelper dh-python lintian make man-db python3-requests python3-waitress python3-yaml systemd"
 CONTAINERS_PACKAGES="mmdebstrap systemd-container"
 RELEASE=${RELEASE:-bookworm}
@@ -265,6 +267,26 @@ cluster() {
     unpack_remoted
 }
 
+have_proxies() {
+    PATH=$PATH:/usr/sbin:/usr/local/sbin
+    for program in haproxy nginx openssl curl; do
+        command -v "$program" >/dev/null || return
+    done
+}
+
+proxies() {
+    have_proxies && return
+    if ! is_root || ! command -v apt-get >/dev/null; then
+        say "haproxy, nginx, openssl or curl is missing, so what needs them is left out;" \
+            "as root: make proxies, which installs $PROXIES_PACKAGES, and keeps their services from starting"
+        return
+    fi
+    # Unquoted: one word per package.
+    # shellcheck disable=SC2086
+    apt_idle "haproxy nginx" $PROXIES_PACKAGES
+    have_proxies || stop "haproxy, nginx, openssl or curl is still missing after: apt-get install $PROXIES_PACKAGES"
+}
+
 have_packaging() {
     for program in dh dh_python3 dpkg-deb lintian make man systemd-analyze; do
         command -v "$program" >/dev/null || return
@@ -313,6 +335,6 @@ containers() {
 }
 
 case "$*" in
-    'venv run' | 'venv test' | mariadb | libvirt | ipmi | cluster | packaging | containers) "$@" ;;
-    *) stop "usage: bootstrap.sh venv run | venv test | mariadb | libvirt | ipmi | cluster | packaging | containers" ;;
+    'venv run' | 'venv test' | mariadb | libvirt | ipmi | cluster | proxies | packaging | containers) "$@" ;;
+    *) stop "usage: bootstrap.sh venv run | venv test | mariadb | libvirt | ipmi | cluster | proxies | packaging | containers" ;;
 esac

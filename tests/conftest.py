@@ -12,6 +12,7 @@ from hypothesis import settings
 from tests.lab.bmc import why_not as why_no_ipmi
 from tests.lab.cluster import why_not as why_no_cluster
 from tests.lab.libvirtd import why_not as why_no_libvirt
+from tests.lab.proxies import why_not as why_no_proxies
 
 NO_SKIP = os.environ.get("MASAKARI_NO_SKIP") == "1"
 
@@ -39,6 +40,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(why_no_cluster())
     if item.get_closest_marker("needs_ipmi") and why_no_ipmi():
         pytest.skip(why_no_ipmi())
+    if item.get_closest_marker("needs_proxies") and why_no_proxies():
+        pytest.skip(why_no_proxies())
 
 
 def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -263,6 +263,7 @@ def test_what_an_operator_does_is_no_failure(stage: ClusterStage) -> None:
     node1.until_says("node=node3: is down, no failure (standby)")
     stage.cluster.start_services("node3")
     stage.cluster.run("node1", "crm_standby", "--node", "node3", "--delete")
+    stage.until_seen_by("node1", "node2")
     stage.cluster.stop_services("node3")
     node1.until_says("node=node3: is down, no failure (shutdown on purpose)")
     stage.cluster.start_services("node3")

@@ -262,6 +262,8 @@ class PrivateCluster:
         """Until every node that is up sees these online. Raises RuntimeError with the ends of the logs if it takes long."""
 
         def seen() -> bool:
+            for name in names:
+                self._node(name)
             asked = [name for name, node in list(self._nodes.items()) if node.processes("pacemakerd")]
             if all(self.online(name) >= set(names) for name in asked):
                 return True
