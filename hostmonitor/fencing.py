@@ -15,6 +15,7 @@ from hostmonitor.power import FENCED, Evidence
 from masakari.common.text import utc
 
 PROVING = ("off", "reboot")
+SAME_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,13 @@ class Verdict:
 def key(event: FenceEvent) -> str:
     """Names a fencing that is over, to tell a new one from those that were seen before."""
     return f"{event.action} {event.target} {_moment(event):.0f} {event.status} {event.client} {event.origin}"
+
+
+def is_known(event: FenceEvent, known: Collection[str]) -> bool:
+    """Whether a fencing is among those that were seen before. Of the same one two nodes may tell times a second apart."""
+    about = f"{event.action} {event.target} "
+    times = (float(name[len(about) :].split(" ", 1)[0]) for name in known if name.startswith(about))
+    return key(event) in known or any(abs(time - _moment(event)) <= SAME_S for time in times)
 
 
 def judge(
@@ -55,7 +63,7 @@ def judge(
     # Of two in the same second, the one that switches on counts as the later one.
     done.sort(key=lambda event: (_moment(event), event.action == "on"))
     fenced = [event for event in done if event.action in (*PROVING, "on")]
-    fresh = [event for event in fenced if _moment(event) > earliest and key(event) not in (known or ())]
+    fresh = [event for event in fenced if _moment(event) > earliest and not is_known(event, known or ())]
     if fresh and fresh[-1].action == "on":
         return Verdict(None, f"pacemaker has switched {host} on again at {_time(fresh[-1])}, after any fencing of it")
     if fresh and _moment(fresh[-1]) > now + tolerance_s:

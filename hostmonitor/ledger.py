@@ -117,14 +117,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A node in the newest view. told: what fencing proves of it; keys: of its fencings that are over; successes: those that
-    succeeded; unsure: one may be under way, or have been without being told of."""
+    """A node in the newest view. told: what fencing proves of it; keys: of its fencings that are over; fenced_anew: one has
+    succeeded that was not there when it was last seen alive, whatever the time it tells; unsure: one may be under way, or have
+    been without being told of."""
 
     node: Node
     verdict: Verdict
     told: fencing.Verdict | None
     keys: tuple[str, ...]
-    successes: tuple[str, ...]
+    fenced_anew: bool
     unsure: bool
 
     @property
@@ -167,7 +168,7 @@ class Ledger:
         told = {node.name: self._fencing(node, view, policy) for node in view.nodes}
         verdicts = judge(view, {name: verdict for name, verdict in told.items() if verdict})
         self._seen = {
-            node.name: _seen(node, verdict, told[node.name], view)
+            node.name: _seen(node, verdict, told[node.name], view, self.state.records.get(node.name))
             for node, verdict in zip(view.nodes, verdicts, strict=False)
             if node.kind != GUEST and node.name != view.own
         }
@@ -284,11 +285,8 @@ class Ledger:
             return "" if _is_left_out(seen, policy) else FAILED
         if seen.node.online or seen.unsure:
             return ""
-        return FAILED if self._was_fenced(name) else DOWN
-
-    def _was_fenced(self, name: str) -> bool:
-        """Whether a fencing has succeeded that was not there when it was last seen alive, whatever the time it tells."""
-        return not set(self._seen[name].successes) <= set(self.state.records[name].known)
+        planned = seen.node.standby or seen.node.maintenance
+        return FAILED if seen.fenced_anew and not planned else DOWN
 
     def _counts(self, name: str, outcome: str, policy: Policy) -> bool:
         told, times, _ = self._samples[name]
@@ -320,9 +318,10 @@ def _is_left_out(seen: _Seen, policy: Policy) -> bool:
     return policy.restrict_to_remotes and seen.node.kind == MEMBER
 
 
-def _seen(node: Node, verdict: Verdict, told: fencing.Verdict | None, view: View) -> _Seen:
+def _seen(node: Node, verdict: Verdict, told: fencing.Verdict | None, view: View, record: Record | None) -> _Seen:
     events = [event for event in view.fence_events if event.target == node.name]
     over = [event for event in events if event.status != "pending"]
     successes = [event for event in over if event.status == "success" and event.action in fencing.PROVING]
-    keys, of_successes = (tuple(fencing.key(event) for event in found) for found in (over, successes))
-    return _Seen(node, verdict, told, keys, of_successes, view.history_lost or len(over) < len(events))
+    anew = record is not None and not all(fencing.is_known(event, record.known) for event in successes)
+    unsure = view.history_lost or len(over) < len(events)
+    return _Seen(node, verdict, told, tuple(fencing.key(event) for event in over), anew, unsure)

@@ -1489,3 +1489,24 @@ def test_a_report_that_was_refused_is_made_again_in_the_end() -> None:
     world.answer = "held"
     world.run(3600)
     assert any("evidence" in report for report in world.delivered)
+
+
+def test_the_same_fencing_told_a_second_apart_is_no_new_one_and_a_planned_stop_stays_one() -> None:
+    world = house()
+    fenced_at = world.clock.at - 3600
+    world.fence("node3", at=fenced_at)
+    world.run(70)
+    world.view = replace(world.view, fence_events=())
+    world.fence("node3", at=fenced_at + 1)
+    world.set("node3", DOWN)
+    world.poke()
+    world.run(60)
+    assert world.reports() == []
+    world.set("node3", UP)
+    world.poke()
+    world.run(60)
+    world.fence("node3", at=fenced_at + 600)
+    world.set("node3", DOWN, standby=True)
+    world.poke()
+    world.run(60)
+    assert world.reports() == []
