@@ -53,12 +53,12 @@ def judge(
 ) -> Verdict:
     """Whether this host (pacemaker's name of it) was fenced after last_alive, when this observer last saw it alive.
 
-    known: the keys of all fencings that were in the history when it was last seen alive; none of them counts. Given
-    these, the clocks of the nodes may differ by tolerance_s; without them a fencing counts only when its time is later than
-    last_alive. All times are Unix seconds.
+    known: the keys of all fencings that were in the history when it was last seen alive; none of them counts. Given these,
+    the time may be SAME_S earlier than last_alive, not more: a node that has just joined is told of old fencings late. Only
+    by tolerance_s may it be later than now. All times are Unix seconds.
     """
     about = [event for event in events if event.target == host]
-    earliest = last_alive if known is None else last_alive - tolerance_s
+    earliest = last_alive if known is None else last_alive - SAME_S
     done = [event for event in about if event.status == "success" and event.completed is not None]
     # Of two in the same second, the one that switches on counts as the later one.
     done.sort(key=lambda event: (_moment(event), event.action == "on"))

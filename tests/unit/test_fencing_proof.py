@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostmonitor.crm_xml import parse
-from hostmonitor.fencing import Verdict, judge, key
+from hostmonitor.fencing import SAME_S, Verdict, judge, key
 from hostmonitor.model import BY_HAND, FenceEvent
 from hostmonitor.power import FENCED
 
@@ -132,9 +132,10 @@ def test_a_fencing_that_was_there_while_the_host_lived_is_old_whatever_the_clock
     assert look(ahead, known=[key(ahead)]).evidence is None
 
 
-def test_a_new_fencing_counts_although_the_clock_of_its_node_is_behind() -> None:
-    assert look(event(-10.0), known=[key(event(-300.0))]).evidence
-    assert look(event(-TOLERANCE_S - 1), known=[]).evidence is None
+def test_a_fencing_told_of_late_to_a_node_that_has_just_joined_proves_nothing() -> None:
+    assert look(event(-SAME_S + 0.1), known=[key(event(-300.0))]).evidence
+    assert look(event(-SAME_S - 0.1), known=[key(event(-300.0))]).evidence is None
+    assert look(event(-SAME_S - 0.1), known=[]).evidence is None
 
 
 def test_a_second_fencing_in_the_same_manner_is_a_new_one() -> None:

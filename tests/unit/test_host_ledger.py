@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostmonitor.crm_xml import parse
+from hostmonitor.fencing import SAME_S
 from hostmonitor.ledger import DOWN, FAILED, UP, Finding, Ledger, Look, Policy, State
 from hostmonitor.model import FenceEvent, View
 from hostmonitor.state import decode, encode
@@ -277,7 +278,7 @@ def test_whatever_is_seen_failures_and_returns_alternate_and_proof_is_new(
         assert seen.failed - seen.back == (seen.state == FAILED)
         assert ever_down or seen.failed == 0
         for failure in seen.ledger.failures().values():
-            assert failure.fenced is None or failure.fenced.at >= failure.last_alive - seen.policy.tolerance_s
+            assert failure.fenced is None or failure.fenced.at >= failure.last_alive - SAME_S
     seen.changed = {}
     seen.see(ALL_UP, ALL_UP, after_s=3.0)
     assert seen.state == UP and seen.ledger.failures() == {}
