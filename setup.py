@@ -65,6 +65,7 @@ setup(
     entry_points={
         "console_scripts": [
             "masakari-controller = masakari.main:main",
+            "masakari-db = masakari.db_tool:main",
             "masakari-keys = masakari.key_tool:main",
             "masakari-hostmonitor = hostmonitor.main:main",
             "masakari-instancemonitor = instancemonitor.main:main",

@@ -6,6 +6,7 @@ manpages.py FOLDER
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import runpy
 import sys
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
-ROOT = Path(__file__).resolve().parents[1]
+DEBIAN = Path(__file__).resolve().parent
+ROOT = DEBIAN.parent
 sys.path.insert(0, str(ROOT))
 
 import hostmonitor.config  # noqa: E402
@@ -22,24 +24,32 @@ import hostmonitor.main  # noqa: E402
 import instancemonitor.config  # noqa: E402
 import instancemonitor.main  # noqa: E402
 import masakari.config  # noqa: E402
+import masakari.db_tool  # noqa: E402
 import masakari.key_tool  # noqa: E402
 import masakari.main  # noqa: E402
 import masakari.manage  # noqa: E402
 import processmonitor.config  # noqa: E402
 import processmonitor.main  # noqa: E402
+from hostmonitor.stonith import BMC_FILE, BmcSection  # noqa: E402
 from masakari import __version__  # noqa: E402
-from masakari.common.config import Section  # noqa: E402
-from masakari.common.config_docs import default_text  # noqa: E402
+from masakari.common.config import Option, Section  # noqa: E402
+from masakari.common.config_docs import SINCE, default_text  # noqa: E402
 from masakari.common.keys import Key  # noqa: E402
 
 CONFIGS = ("/etc/masakari/masakari.conf", "/etc/masakari/keys.conf")
 COMMANDS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     "masakari-controller": (masakari.main.main, CONFIGS),
+    "masakari-db": (masakari.db_tool.main, CONFIGS[:1]),
     "masakari-keys": (masakari.key_tool.main, CONFIGS),
     "masakari-manage": (masakari.manage.main, CONFIGS[:1]),
     "masakari-hostmonitor": (
         hostmonitor.main.main,
-        ("/etc/hostmonitor/hostmonitor.conf", "/etc/masakari/key.conf", "/etc/corosync/corosync.conf"),
+        (
+            "/etc/hostmonitor/hostmonitor.conf",
+            BMC_FILE,
+            "/etc/masakari/key.conf",
+            "/etc/corosync/corosync.conf",
+        ),
     ),
     "masakari-instancemonitor": (
         instancemonitor.main.main,
@@ -56,6 +66,9 @@ COMMANDS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     ),
 }
 """Every command but the operator's scripts: what parses its words, and its files."""
+
+SCRIPTS = {"masakari_doctor.py": "masakari-doctor"}
+"""The commands that are scripts by another name."""
 
 SEE_ALSO = (
     "masakari-controller(8), masakari-hostmonitor(8), masakari-instancemonitor(8), masakari-processmonitor(8), "
@@ -81,9 +94,13 @@ def main(folder: Path) -> None:
 
 def pages() -> dict[str, str]:
     """All pages by the names of their files."""
-    made = {f"{name}.8": command_page(name, parser_of(run), files) for name, (run, files) in COMMANDS.items()}
+    made = {}
+    for name, (run, files) in COMMANDS.items():
+        of_init = [f"/etc/default/{name}" for path in DEBIAN.glob("*.default") if path.name.endswith(f"{name}.default")]
+        made[f"{name}.8"] = command_page(name, parser_of(run), [*files, *of_init])
     for script in sorted((ROOT / "utils").glob("*.py")):
-        made[f"{script.name}.8"] = command_page(script.name, parser_of(_script(script)), CONFIGS[:1])
+        name = SCRIPTS.get(script.name, script.name)
+        made[f"{name}.8"] = command_page(name, parser_of(_script(script)), CONFIGS[:1])
     return {**made, **_file_pages()}
 
 
@@ -101,7 +118,7 @@ def _file_pages() -> dict[str, str]:
         "processmonitor.conf.5": settings_page(
             "processmonitor.conf", "masakari-processmonitor", {"process": processmonitor.config.Process}, capitals=True
         ),
-        "masakari-keys.conf.5": _keys_page(),
+        **_secret_pages(),
         "proc.list.5": sample_page("proc.list", "the processes that masakari-processmonitor watches"),
         "process_list.yaml.5": sample_page(
             "process_list.yaml", "the processes that masakari-processmonitor watches, as YAML"
@@ -190,17 +207,13 @@ def settings_page(name: str, program: str, kinds: Mapping[str, type[Section]], *
     )
     parts += [
         section("DESCRIPTION"),
-        escaped(f"{form} {COMMENTS} With --check-config the program tells all that is wrong."),
+        escaped(f"{form} {COMMENTS} With --check-config the program tells all that is wrong. {SINCE}"),
         "\n",
     ]
     for title, kind in kinds.items():
         parts += [section("OPTIONS" if capitals else f"[{title}]"), escaped(plain((kind.__doc__ or "").strip())), "\n"]
         for field, about in kind.options():
-            default = plain(default_text(field, about)) or "empty"
-            names = [word.upper() if capitals else word for word in (field.name, *about.aliases)]
-            also = f" Also called {', '.join(names[1:])}." if about.aliases else ""
-            parts.append(f".TP\n.B {escaped(names[0])}\n{escaped(plain(about.help))}{escaped(also)}\n.br\n")
-            parts.append(f"{escaped(f'Value: {about.kind.describe()}. Default: {default}.')}\n")
+            parts.append(_option(field, about, capitals))
         for old, reason in kind.obsolete.items():
             parts.append(
                 f".TP\n.B {escaped(old.upper() if capitals else old)}\n{escaped(f'Has no effect any more: {reason}.')}\n"
@@ -208,22 +221,51 @@ def settings_page(name: str, program: str, kinds: Mapping[str, type[Section]], *
     return "".join([*parts, section("SEE ALSO"), f"{escaped(SEE_ALSO)}\n"])
 
 
-def _keys_page() -> str:
-    name = "masakari-keys.conf"
-    parts = [_title(name, 5), section("NAME"), f"{escaped(name)} \\- keys that sign the reports of the monitors\n"]
-    parts += [
-        section("DESCRIPTION"),
-        escaped(
-            "The controller has /etc/masakari/keys.conf with the keys of all hosts, a node /etc/masakari/key.conf with its own "
-            "alone. Each key is a section, whose name is the id of the key. A host may have two keys while they are exchanged. "
-            "Both files have mode 0600: that of the controller belongs to the user masakari, that of a node to root. "
-            + COMMENTS
+def _option(field: dataclasses.Field[Any], about: Option, capitals: bool = False) -> str:
+    """What a page says about an option."""
+    names = [word.upper() if capitals else word for word in (field.name, *about.aliases)]
+    also = f" Also called {', '.join(names[1:])}." if about.aliases else ""
+    default = plain(default_text(field, about)) or "empty"
+    value = plain(f"Value: {about.kind.describe()}. Default: {default}. Since {about.since}.")
+    return f".TP\n.B {escaped(names[0])}\n{escaped(plain(about.help) + also)}\n.br\n{escaped(value)}\n"
+
+
+def _secret_pages() -> dict[str, str]:
+    """The pages of files with a section for each host, which are made on the node and have no sample."""
+    key = "[compute2-20270115-080000]\nhost = compute2\ncluster_port = 226.94.1.1:5405\nsecret = 0123456789abcdef0123456789abcdef\n"
+    bmc = "[compute2]\naddress = 192.0.2.52\nuser = operator\npassword = <its password>\n"
+    return {
+        "masakari-keys.conf.5": _secret_page(
+            "masakari-keys.conf",
+            "the keys of all hosts, which sign what their monitors report",
+            "/etc/masakari/keys.conf of the controller; mode 0600, owner masakari. masakari-keys(8) writes it. Each key is a "
+            "section, whose name is the id of the key. A host may have two keys while they are exchanged.",
+            (Key, key),
         ),
-        "\n",
-        section("OPTIONS"),
-        *(f".TP\n.B {escaped(field.name)}\n{escaped(plain(about.help))}\n" for field, about in Key.options()),
-    ]
-    example = "[compute2]\nhost = compute2\ncluster_port = 226.94.1.1:5405\nsecret = 0123456789abcdef0123456789abcdef\n"
+        "masakari-key.conf.5": _secret_page(
+            "masakari-key.conf",
+            "the key of this host, which signs what its monitors report",
+            "/etc/masakari/key.conf of a node; mode 0600, owner root. It is the host's own section of the controller's "
+            "keys.conf, as masakari-keys(8) on the controller wrote it, whose name is the id of the key; two of them while keys "
+            "are exchanged.",
+            (Key, key),
+        ),
+        "masakari-bmc.conf.5": _secret_page(
+            "masakari-bmc.conf",
+            "the BMCs that masakari-hostmonitor asks",
+            f"{BMC_FILE}, or the bmc_file of hostmonitor.conf(5); mode 0600, owner root. It is for BMCs that "
+            "pacemaker's stonith resources don't tell, and goes before those. Each BMC is a section, called like its host as "
+            "pacemaker calls it, unless the option host names that. A host may have several BMCs.",
+            (BmcSection, bmc),
+        ),
+    }
+
+
+def _secret_page(name: str, what: str, described: str, kind: tuple[type[Section], str]) -> str:
+    options, example = kind
+    parts = [_title(name, 5), section("NAME"), f"{escaped(name)} \\- {escaped(what)}\n"]
+    parts += [section("DESCRIPTION"), escaped(plain(f"{described} {COMMENTS}")), "\n"]
+    parts += [section("OPTIONS"), *(_option(field, about) for field, about in options.options())]
     return "".join([*parts, section("EXAMPLES"), verbatim(example), section("SEE ALSO"), f"{escaped(SEE_ALSO)}\n"])
 
 

@@ -104,7 +104,7 @@ class Environments(Monitor):
 
     url: tuple[str, ...] = urls_option(aliases=("rm_url", "resource_manager_url"))
     region_id: str = option(
-        "", Text(), "Region of this cloud, sent along with each report.", aliases=("region", "regionid")
+        "", Text(), "Region of this cloud, sent along with each report.", aliases=("region", "regionid"), since="2015"
     )
     cluster_port: str = option(
         "",
@@ -117,6 +117,7 @@ class Environments(Monitor):
         Number(0.1, 3600),
         "Seconds between two looks at the cluster. Pacemaker's alerts are acted on at once.",
         aliases=("monitoring_interval",),
+        since="2015",
     )
     monitoring_samples: int = option(
         2,
@@ -148,17 +149,20 @@ class Environments(Monitor):
         30,
         Number(0, 3600),
         "Seconds for which what this node sees counts for nothing, after its own heartbeat line was silent.",
+        since="2015",
     )
     tcpdump_timeout: float = option(
         0,
         Number(0, 30),
         "Seconds within which a packet of another node must be heard on the heartbeat line before a failure is believed. "
         "0: not checked; in 2015 it always was. Needs tcpdump.",
+        since="2015",
     )
     stonith_type: str = option(
         "ipmi",
         Choice(("ipmi", "ssh")),
         "ipmi: the power of a failed host is read from its BMC. ssh: as with disable_ipmi_check.",
+        since="2015",
     )
     disable_ipmi_check: bool = option(
         False,
@@ -171,21 +175,28 @@ class Environments(Monitor):
         "BMCs that pacemaker's stonith resources don't tell, mode 0600: a section for each. They go before those.",
         default_text=f"`{BMC_FILE}`, if there is one",
     )
-    ipmi_timeout: float = option(5, Number(0.1, 600), "Seconds that reading a BMC may take.")
+    ipmi_timeout: float = option(5, Number(0.1, 600), "Seconds that reading a BMC may take.", since="2015")
     ipmi_retry_max: int = option(
-        3, Integer(0, 1000), "How often a BMC that does not say that the power is off is read again."
+        3, Integer(0, 1000), "How often a BMC that does not say that the power is off is read again.", since="2015"
     )
-    ipmi_retry_interval: float = option(10, Number(0, 3600), "Seconds before a BMC is read again.")
-    max_child_process: int = option(3, Integer(1, 100), "BMCs that are asked at the same time.")
-    notice_timeout: float = option(30, Number(0.1, 600), "Seconds that a try to deliver a report may take.")
+    ipmi_retry_interval: float = option(10, Number(0, 3600), "Seconds before a BMC is read again.", since="2015")
+    max_child_process: int = option(3, Integer(1, 100), "BMCs that are asked at the same time.", since="2015")
+    notice_timeout: float = option(
+        30, Number(0.1, 600), "Seconds that a try to deliver a report may take.", since="2015"
+    )
     notice_retry_count: int = option(
         3,
         Integer(1, 100000),
         "Tries after which a report that is still undelivered is an error in the log; it is kept.",
         aliases=("api_retry_max",),
+        since="2015",
     )
     notice_retry_interval: float = option(
-        3, Number(0.1, 3600), "Longest pause between two tries, in seconds.", aliases=("api_retry_interval",)
+        3,
+        Number(0.1, 3600),
+        "Longest pause between two tries, in seconds.",
+        aliases=("api_retry_interval",),
+        since="2015",
     )
     state_dir: str = state_dir_option(STATE_DIR)
 

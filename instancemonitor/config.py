@@ -41,14 +41,15 @@ class Callback(Monitor):
     obsolete: ClassVar[Mapping[str, str]] = {"log_facility": "the log goes to the journal, or to log_file"}
 
     url: tuple[str, ...] = urls_option()
-    regionID: str = option("", Text(), "Region of this cloud, sent along with each report.")
+    regionID: str = option("", Text(), "Region of this cloud, sent along with each report.", since="2015")
     retry: int = option(
         12,
         Integer(1, 100000),
         "Tries after which a report that is still undelivered is an error in the log; it is kept.",
+        since="2015",
     )
-    interval: float = option(10, Number(0.1, 3600), "Longest pause between two tries, in seconds.")
-    retry_timeout: float = option(10, Number(0.1, 600), "Seconds that a try may take.")
+    interval: float = option(10, Number(0.1, 3600), "Longest pause between two tries, in seconds.", since="2015")
+    retry_timeout: float = option(10, Number(0.1, 600), "Seconds that a try may take.", since="2015")
     state_dir: str = state_dir_option(STATE_DIR)
 
 

@@ -11,20 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from masakari import hosts, housekeeping, store
+from masakari import hosts, housekeeping, segments, store
 from masakari.admin_text import remedy, seconds
 from masakari.common.errors import MasakariError
 from masakari.common.text import local, sql_time
 from masakari.config import Settings
 from masakari.database import Database, Duplicate, Tx
 from masakari.model import FINAL, Evidence, Recovery
-from masakari.steps import FIRST
 
 T = TypeVar("T")
 
 RELEASABLE = ("many", "callback")
 RETRIABLE = ("failed", "cancelled")
-METHODS = ("auto", "reserved_host", "rh_priority", "auto_priority")
 
 
 class Refused(MasakariError):
@@ -190,13 +188,7 @@ def bring_back(operator: Operator, host: str) -> Answer:
         if f"return:{host}" in active:
             raise Refused(f"recovery {active[f'return:{host}'].id} is bringing {host} back already")
         segment = _segment_of(tx, host)
-        reason = f"asked for by {operator.name}"
-        recovery_id = store.add(tx, "return", host, segment, now, step=FIRST["return"], reason=reason)
-        recovery = store.get(tx, recovery_id)
-        assert recovery is not None
-        store.journal(
-            tx, recovery, operator.actor, [store.Event("opened", f"return of {host}", reason, None, None, now)]
-        )
+        recovery_id = segments.open_return(tx, host, segment, operator.actor, f"asked for by {operator.name}", now)
         told = f"recovery {recovery_id} brings {host} back"
         if f"host:{host}" in active:
             told += f", once recovery {active[f'host:{host}'].id} of it has ended (let it finish, or cancel it)"
@@ -216,19 +208,20 @@ def pause(operator: Operator, cluster_port: str, for_s: float | None) -> Answer:
     """
 
     def act(tx: Tx, now: float) -> str:
-        if cluster_port != hosts.ALL_SEGMENTS:
-            _known_segment(tx, cluster_port)
+        key = segments.key_of(tx, cluster_port)
+        if key != hosts.ALL_SEGMENTS:
+            _known_segment(tx, key)
         _set_segment(
             tx,
-            cluster_port,
+            key,
             "segment_pause",
             paused_at=now,
             paused_until=now + for_s if for_s else None,
             paused_by=operator.name,
         )
-        told = paused_sentence(next(row for row in paused(tx, now) if row["cluster_port"] == cluster_port))
-        tx.execute("recovery_drop_claims", cluster_port=cluster_port)
-        many = _tell_segment(tx, operator, cluster_port, "pause", told, now)
+        told = paused_sentence(next(row for row in paused(tx, now) if row["cluster_port"] == key))
+        tx.execute("recovery_drop_claims", cluster_port=key)
+        many = _tell_segment(tx, operator, key, "pause", told, now)
         return f"{told}. Reports are stored, nothing is done; {many} open recoveries wait"
 
     return done(change(operator, act), cluster_port=cluster_port)
@@ -238,15 +231,16 @@ def resume(operator: Operator, cluster_port: str) -> Answer:
     """End a pause. Raises Refused when that segment (or, for `*`, everything) isn't paused."""
 
     def act(tx: Tx, now: float) -> str:
+        key = segments.key_of(tx, cluster_port)
         others = {row["cluster_port"]: row for row in paused(tx, now)}
-        if others.pop(cluster_port, None) is None:
+        if others.pop(key, None) is None:
             still = "; ".join(paused_sentence(row) for row in others.values())
             which = (
                 "not all segments are paused" if cluster_port == hosts.ALL_SEGMENTS else f"{cluster_port} is not paused"
             )
             raise Refused(f"{which}; there is nothing to resume" + (f". {still}" if still else ""))
-        _set_segment(tx, cluster_port, "segment_pause", paused_at=None, paused_until=None, paused_by=None)
-        many = _tell_segment(tx, operator, cluster_port, "resume", "", now)
+        _set_segment(tx, key, "segment_pause", paused_at=None, paused_until=None, paused_by=None)
+        many = _tell_segment(tx, operator, key, "resume", "", now)
         which = "all segments go" if cluster_port == hosts.ALL_SEGMENTS else f"segment {cluster_port} goes"
         still = "".join(f". {paused_sentence(row)}" for row in others.values())
         return f"{which} on; {many} open recoveries are looked at within seconds{still}"
@@ -256,14 +250,15 @@ def resume(operator: Operator, cluster_port: str) -> Answer:
 
 def set_method(operator: Operator, cluster_port: str, method: str | None) -> Answer:
     """Where instances of failed hosts of a segment go from the next recovery on; None: as configured."""
-    assert method is None or method in METHODS, method
+    assert method is None or method in segments.METHODS, method
 
     def act(tx: Tx, now: float) -> str:
         known = {row["cluster_port"] for row in tx.all("segment_names")}
-        _set_segment(tx, cluster_port, "segment_method", recovery_method=method)
+        key = segments.key_of(tx, cluster_port)
+        _set_segment(tx, key, "segment_method", recovery_method=method)
         told = f"recovery method {method or 'as configured'}"
-        _tell_segment(tx, operator, cluster_port, told, "for what has not chosen a spare yet", now)
-        unknown = "" if cluster_port in known else " (no host or spare of this segment is known yet)"
+        _tell_segment(tx, operator, key, told, "for what has not chosen a spare yet", now)
+        unknown = "" if key in known else " (no host or spare of this segment is known yet)"
         return f"segment {cluster_port}: {told}{unknown}"
 
     return done(change(operator, act), cluster_port=cluster_port, method=method)
@@ -362,6 +357,9 @@ def look_at(recovery_id: int) -> str:
 
 
 def _segment_of(tx: Tx, host: str) -> str:
+    found = segments.registered(tx, [host]).get(host)
+    if found is not None:
+        return found.cluster_port
     known = tx.all("host_known", hostnames=[host])
     if known:
         return str(known[0]["cluster_port"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from masakari import hosts, store
+from masakari import hosts, segments, store
 from masakari.admin import Answer, Operator, Refused, change, database_now, done
 from masakari.admin_lists import notices, unix
 from masakari.admin_text import table
@@ -19,11 +19,12 @@ def add_spare(operator: Operator, cluster_port: str, host: str) -> Answer:
 
     def act(tx: Tx, now: float) -> str:
         _may_be_spare(tx, host)
+        key = _registered_in(tx, cluster_port, host, now)
         try:
-            tx.execute("spare_add", create_at=sql_time(now), cluster_port=cluster_port, hostname=host)
+            tx.execute("spare_add", create_at=sql_time(now), cluster_port=key, hostname=host)
         except Duplicate as error:
             raise Refused(_already(tx, host)) from error
-        _wake_waiting(tx, cluster_port, now)
+        segments.wake_waiting(tx, key, now)
         return _note(tx, operator, host, now)
 
     note = change(operator, act)
@@ -35,14 +36,15 @@ def rename_spare(operator: Operator, cluster_port: str, before: str, after: str)
 
     def act(tx: Tx, now: float) -> str:
         _may_be_spare(tx, after)
+        key = _registered_in(tx, cluster_port, after, now)
         try:
             many = tx.execute(
-                "spare_rename", before_host=before, after_host=after, cluster_port=cluster_port, update_at=sql_time(now)
+                "spare_rename", before_host=before, after_host=after, cluster_port=key, update_at=sql_time(now)
             )
         except Duplicate as error:
             raise Refused(_already(tx, after)) from error
         if not many:
-            raise Refused(_no_such(tx, cluster_port, before))
+            raise Refused(_no_such(tx, key, before))
         return _note(tx, operator, after, now)
 
     note = change(operator, act)
@@ -54,8 +56,9 @@ def delete_spare(operator: Operator, cluster_port: str, host: str) -> Answer:
     """Take a host off the list of a segment."""
 
     def act(tx: Tx, now: float) -> None:
-        if not tx.execute("spare_delete", hostname=host, cluster_port=cluster_port, delete_at=sql_time(now)):
-            raise Refused(_no_such(tx, cluster_port, host))
+        key = segments.key_of(tx, cluster_port)
+        if not tx.execute("spare_delete", hostname=host, cluster_port=key, delete_at=sql_time(now)):
+            raise Refused(_no_such(tx, key, host))
 
     change(operator, act)
     return done(f"{host} is no longer a spare of {cluster_port}", cluster_port=cluster_port, hostname=host)
@@ -116,10 +119,15 @@ def _no_such(tx: Tx, cluster_port: str, host: str) -> str:
     return f"{host} is no spare of {cluster_port}; reserve_host_manage.py --mode list shows them"
 
 
-def _wake_waiting(tx: Tx, cluster_port: str, now: float) -> None:
-    """Recoveries that wait for a spare of this segment look at once."""
-    rows = tx.all("recovery_open_in", cluster_port=cluster_port)
-    store.wake(tx, [row["id"] for row in rows if row["hold"] == "no_spare"], now)
+def _registered_in(tx: Tx, called: str, host: str, now: float) -> str:
+    """The key of the segment, in which the host is registered if that is one of the API. Raises Refused when it is in another."""
+    key = segments.key_of(tx, called)
+    found = segments.registered(tx, [host]).get(host)
+    if found is not None and found.cluster_port != key:
+        raise Refused(f"{host} is a host of segment {found.segment_name}; name that, or take it out of there first")
+    if found is None:
+        segments.register(tx, key, host, now)
+    return key
 
 
 def _objection(tx: Tx, operator: Operator, host: str, now: float) -> str:

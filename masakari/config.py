@@ -45,7 +45,7 @@ class Wsgi(Section):
     """Where callbacks of the monitors are received."""
 
     server_host: str = option("0.0.0.0", Text(r"\S+", "an address"), "Address to listen on.")
-    server_port: int = option(15868, Integer(0, 65535), "Port to listen on; 0 takes a free one.")
+    server_port: int = option(15868, Integer(0, 65535), "Port to listen on; 0 takes a free one.", since="2015")
     threads: int = option(
         72, Integer(1, 512), "Callbacks handled at the same time; those waiting together share a commit."
     )
@@ -65,7 +65,9 @@ class Db(Section):
         "Kind of database.",
         default_text="`mysql` if `host`, `user` or `unix_socket` is set, else `sqlite`",
     )
-    host: str = option("", Text(r"\S+", "a host or address"), "Database server.", default_text="`127.0.0.1`")
+    host: str = option(
+        "", Text(r"\S+", "a host or address"), "Database server.", default_text="`127.0.0.1`", since="2015"
+    )
     port: int = option(3306, Integer(1, 65535), "Port of the database server.")
     unix_socket: str = option("", ABSOLUTE_PATH, "Socket of a local database server, instead of host and port.")
     name: str = option(
@@ -73,11 +75,12 @@ class Db(Section):
         Text(),
         "Name of the database; for sqlite its file.",
         default_text=f"`vm_ha`, for sqlite `{DEFAULT_SQLITE_FILE}`",
+        since="2015",
     )
-    user: str = option("", Text(), "Database user.")
-    passwd: str = option("", Text(), "Password of the database user.", secret=True)
+    user: str = option("", Text(), "Database user.", since="2015")
+    passwd: str = option("", Text(), "Password of the database user.", secret=True, since="2015")
     charset: str = option(
-        "utf8mb4", CHARSET, "Character set of the connection; the utf8 of older files is read as utf8mb4."
+        "utf8mb4", CHARSET, "Character set of the connection; the utf8 of older files is read as utf8mb4.", since="2015"
     )
     lock_retry_max_cnt: int = option(
         5,
@@ -107,7 +110,7 @@ class Log(Section):
         "format": "every record is one line of a fixed form",
     }
 
-    log_level: str = option("info", LOG_LEVEL, "Least severe messages that are logged.")
+    log_level: str = option("info", LOG_LEVEL, "Least severe messages that are logged.", since="2015")
     log_file: str = option(
         "",
         ABSOLUTE_PATH,
@@ -131,19 +134,24 @@ class RecoverStarter(Section):
         Number(0, 86400),
         "How long Nova must report a failed host down, without a break, before that counts as proof. Used "
         "only with [safety] without_proof = wait_for_nova; with proof nothing waits.",
+        since="2015",
     )
     notification_time_difference: float = option(
         240,
         Number(0, 86400),
         "A host report that brings no new evidence, so soon after the last recovery of that host, opens no new one.",
+        since="2015",
     )
-    interval_to_be_retry: float = option(300, Number(1, 86400), "Period in which restarts of an instance count.")
+    interval_to_be_retry: float = option(
+        300, Number(1, 86400), "Period in which restarts of an instance count.", since="2015"
+    )
     max_retry_cnt: int = option(
         3,
         Integer(1, 1000),
         "Restarts of an instance within interval_to_be_retry; what fails more often is given up as failed.",
+        since="2015",
     )
-    semaphore_multiplicity: int = option(64, Integer(1, 10000), "Evacuations in flight per recovery.")
+    semaphore_multiplicity: int = option(64, Integer(1, 10000), "Evacuations in flight per recovery.", since="2015")
     max_evacuations_total: int = option(256, Integer(1, 100000), "Evacuations in flight over all recoveries.")
     evacuation_timeout_s: float = option(
         900,
@@ -154,26 +162,35 @@ class RecoverStarter(Section):
         6,
         Integer(0, 1000),
         "How often an evacuation that ended in error is tried again, after looking at what Nova says.",
+        since="2015",
     )
-    recovery_retry_interval: float = option(10, Number(0, 3600), "Pause before an evacuation is tried again.")
+    recovery_retry_interval: float = option(
+        10, Number(0, 3600), "Pause before an evacuation is tried again.", since="2015"
+    )
     api_max_retry_cnt: int = option(
         3,
         Integer(0, 100),
         "How often a question to Nova or Keystone is repeated after a connection error or an answer of 500 or more.",
+        since="2015",
     )
     api_retry_interval: float = option(
-        10, Number(0, 600), "Longest pause before such a repeat; the first pauses are fractions of a second."
+        10,
+        Number(0, 600),
+        "Longest pause before such a repeat; the first pauses are fractions of a second.",
+        since="2015",
     )
     api_check_interval: float = option(
         1,
         Number(0.01, 60),
         "Longest pause between two looks at an action of an instance; the first looks follow faster.",
+        since="2015",
     )
     api_check_max_cnt: int = option(
         30,
         Integer(1, 100000),
         "api_check_max_cnt times api_check_interval is the time that a stop or start of an instance may take "
         "before it counts as failed.",
+        since="2015",
     )
     notification_expiration_sec: float = option(
         0,
@@ -194,16 +211,21 @@ class RecoverStarter(Section):
 class Nova(Section):
     """How to reach Keystone and Nova: with a user and password, or with an application credential."""
 
-    auth_url: str = option("", HTTP_URL, "Address of Keystone, with or without /v3.", required=True)
-    domain: str = option("Default", Text(), "Domain of the user and of the project, by name.")
+    auth_url: str = option("", HTTP_URL, "Address of Keystone, with or without /v3.", required=True, since="2015")
+    domain: str = option("Default", Text(), "Domain of the user and of the project, by name.", since="2015")
     admin_user: str = option(
         "",
         Text(),
         "User that may act on every instance (role admin).",
         default_text="**required**, unless an application credential is used",
+        since="2015",
     )
-    admin_password: str = option("", Text(), "Password of the user.", secret=True, default_text="as admin_user")
-    project_name: str = option("", Text(), "Project that the user signs in to.", default_text="as admin_user")
+    admin_password: str = option(
+        "", Text(), "Password of the user.", secret=True, default_text="as admin_user", since="2015"
+    )
+    project_name: str = option(
+        "", Text(), "Project that the user signs in to.", default_text="as admin_user", since="2015"
+    )
     user_domain_name: str = option("", Text(), "Domain of the user, by name.", default_text="as `domain`")
     user_domain_id: str = option("", Text(), "Domain of the user, by id; goes before the name.")
     project_domain_name: str = option("", Text(), "Domain of the project.", default_text="as `domain`")
@@ -237,7 +259,9 @@ class Nova(Section):
 class VmhaDataManage(Section):
     """What `vmha_data_manage.py --mode delete` removes."""
 
-    period: int = option(30, Integer(1, 36500), "Days that finished recoveries and their reports are kept.")
+    period: int = option(
+        30, Integer(1, 36500), "Days that finished recoveries and their reports are kept.", since="2015"
+    )
 
 
 @dataclass(frozen=True)
@@ -414,30 +438,3 @@ def read_keys(settings: Settings) -> dict[str, Key]:
     if settings.auth.callbacks != "signed" and not os.path.exists(path):
         return {}
     return load_keys(path)
-
-
-def render_docs() -> str:
-    """docs/configuration.md."""
-    from masakari.common.config_docs import render_options
-
-    return _DOCS_HEAD + render_options(SECTIONS)
-
-
-_DOCS_HEAD = f"""\
-# Configuration of the controller
-
-`{DEFAULT_PATH}`, or the file named by `--config`. `masakari-controller --check-config` tells everything
-that is wrong with it, line by line, and exits with 0 or 1. A sample with every option is
-`etc/masakari/masakari.conf`.
-
-- A section begins with `[name]`; then one `option = value` per line (`:` serves as well). Lines that begin
-  with `#` or `;` are comments. There are none behind a value: `#`, `;` and `%` within it mean themselves.
-- Quotes around a value, `"..."` or `'...'`, are dropped. A value that really begins and ends with a quote
-  needs a second pair.
-- An empty value means the default.
-- Something unknown, or said twice, is an error. So is a value left as `<...>`, the way the sample marks what
-  you must fill in.
-
-This page is made from the program (`masakari/config.py`); a test compares the two.
-
-"""

@@ -26,7 +26,7 @@ from masakari.queries import Statement, load_queries, sql_folder
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 2  # what this code needs; the SQL scripts write it into schema_version
+SCHEMA_VERSION = 3  # what this code needs; the SQL scripts write it into schema_version
 AGAIN, AWAY = "again", "away"  # verdicts on an error of a driver
 
 FIRST_PAUSE_S = 0.02  # before the first rerun; doubled for each further one
@@ -224,7 +224,7 @@ class Database:
         SQLite: the lock is on the file, whatever the name, so there is one controller; take it after
         forking, since a daemon that closes its files loses it. MariaDB: call held() every 20 s or more
         often, or it ends after 60 s of silence; on Galera it holds among the controllers that use the same
-        node. Raises ConfigError, saying who has it, when it is taken; Unavailable when the database is
+        node. Raises InUse, saying who has it, when it is taken; Unavailable when the database is
         away.
         """
         return self._backend.controller_lock(name)

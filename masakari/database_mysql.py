@@ -10,7 +10,7 @@ import pymysql
 from pymysql.constants import CLIENT, FIELD_TYPE
 from pymysql.converters import conversions
 
-from masakari.common.errors import ConfigError, Unavailable
+from masakari.common.errors import ConfigError, InUse, Unavailable
 from masakari.config import Db
 from masakari.database import AGAIN, AWAY, SCHEMA_VERSION
 from masakari.queries import sql_folder
@@ -128,7 +128,7 @@ class Mysql:
         if settings.unix_socket:
             server = f"--socket={settings.unix_socket}"
         script = sql_folder() / "create_vmha_database.sql"
-        return f"To make or upgrade the tables: mysql {server} -u root -p < {script}"
+        return f"To make or upgrade the tables: masakari-db create, or upgrade; by hand: mysql {server} -u root -p < {script}"
 
 
 class MysqlLink:
@@ -198,7 +198,7 @@ class ServerLock:
         try:
             link.cursor.execute("SET SESSION wait_timeout = %(silence_s)s", self._params)
             if self._ask("SELECT GET_LOCK(%(lock)s, 0)") != 1:
-                raise ConfigError([
+                raise InUse([
                     f"another controller named {name} is connected to {where} from {self._holder()}: "
                     "stop it, or give this one another name"
                 ])  # fmt: skip

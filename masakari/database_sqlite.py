@@ -10,7 +10,7 @@ import weakref
 from pathlib import Path
 
 from masakari.common.clock import Clock
-from masakari.common.errors import ConfigError, Unavailable
+from masakari.common.errors import ConfigError, InUse, Unavailable
 from masakari.config import Db
 from masakari.database import AGAIN, AWAY, SCHEMA_VERSION
 from masakari.queries import sql_folder
@@ -168,7 +168,7 @@ class FileLock:
         except BlockingIOError as error:
             pid = os.read(self._file, 32).decode("ascii", "replace").strip() or "unknown"
             self.release()
-            raise ConfigError([
+            raise InUse([
                 f"[db] name: the controller with pid {pid} works on {database}, and only one can: "
                 "stop it first, or use drivername = mysql to run several"
             ]) from error  # fmt: skip

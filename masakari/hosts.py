@@ -226,6 +226,8 @@ def spare_objection(
         return "it was reported down"
     if any(d.seen for d in disables(tx, hostname)):
         return "it is disabled for a recovery"
+    if any(row["on_maintenance"] for row in tx.all("segment_host_of_names", hostnames=[hostname])):
+        return "it is on maintenance"
     return ""
 
 
@@ -236,7 +238,13 @@ def members(tx: Tx, cluster_port: str, key_hosts: Iterable[str]) -> set[str]:
     aliases = {row["pacemaker_name"] for row in rows if row["pacemaker_name"] != row["hostname"]}
     names = {row["hostname"] for row in rows if named_itself(row) or row["hostname"] not in aliases}
     names |= {row["hostname"] for row in tx.all("spare_list", cluster_port=cluster_port)}
-    return names | set(key_hosts)
+    names |= set(key_hosts)
+    elsewhere = {
+        row["hostname"]
+        for row in (tx.all("segment_host_of_names", hostnames=sorted(names)) if names else ())
+        if row["cluster_port"] != cluster_port
+    }
+    return (names - elsewhere) | {row["hostname"] for row in tx.all("segment_host_in", cluster_port=cluster_port)}
 
 
 def named_itself(row: Mapping[str, Any] | None) -> bool:

@@ -17,6 +17,9 @@ from masakari.intake_host import Context, Item
 
 Row = dict[str, Any]
 
+KEYSTONE = "keystone:"
+"""Before the name of a user of Keystone, where otherwise the id of a key stands: such a user is of no cluster."""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -151,7 +154,7 @@ def _renamed(item: Item, found: Mapping[tuple[str, str], Sequence[Row]]) -> Item
 def _outside(item: Item, rows: Mapping[str, Row], context: Context) -> str:
     """Why a signed report is about a host outside its sender's cluster, by its key or by its own word; empty if it isn't."""
     report, row = item.notification, rows.get(item.notification.hostname)
-    if item.key_id is None or not _about_another(item):
+    if item.key_id is None or item.key_id.startswith(KEYSTONE) or not _about_another(item):
         return ""
     clusters: Collection[str] = [port for port, names in context.key_hosts.items() if report.hostname in names]
     if not clusters and row is not None and row["declared_at"] is not None:

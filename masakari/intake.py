@@ -10,9 +10,9 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from masakari import hosts, identity, intake_host, store
+from masakari import hosts, identity, intake_host, segments, store
 from masakari.common.clock import Clock
 from masakari.common.errors import BadNotification, LeaseLost, Unavailable
 from masakari.common.notification import Notification, Receipt
@@ -197,7 +197,7 @@ def accept(tx: Tx, items: list[Item], context: intake_host.Context) -> list[Rece
         if item.notification.id not in known:
             fresh.setdefault(item.notification.id, item)
     identified = identity.identify(tx, list(fresh.values()), context)
-    fresh = {item.notification.id: item for item in identified.items}
+    fresh = {item.notification.id: item for item in _placed(tx, identified.items)}
     filings = _file(tx, list(fresh.values()), context)
     if fresh:
         tx.execute_many("report_add", [_report_row(fresh[key], filing, context.now) for key, filing in filings.items()])
@@ -214,6 +214,18 @@ def accept(tx: Tx, items: list[Item], context: intake_host.Context) -> list[Rece
         first_seen.add(key)
         receipts.append(_receipt(known.get(key), filings.get(key), recoveries, is_known))
     return receipts
+
+
+def _placed(tx: Tx, items: list[Item]) -> list[Item]:
+    """The reports in the segments that their hosts are registered in."""
+    found = segments.registered(tx, {item.notification.hostname for item in items})
+    if not found:
+        return items
+    placed = []
+    for item in items:
+        host = found.get(item.notification.hostname)
+        placed.append(replace(item, segment=host.cluster_port, ignored=host.ignored_because) if host else item)
+    return placed
 
 
 def _file(tx: Tx, items: list[Item], context: intake_host.Context) -> dict[str, Filing]:
@@ -242,6 +254,7 @@ def _file_small(tx: Tx, items: list[Item], context: intake_host.Context) -> dict
     covered = store.active_instances(tx, uuids) if uuids else {}
     new: dict[str, Item] = {}
     joined: dict[str, Recovery] = {}
+    ignored: set[str] = set()
     for key, item in keyed:
         if key in active and item.trusted and _is_better(item, active[key]):
             intake_host.supersede(tx, active.pop(key), item.notification.id, context.now)
@@ -252,15 +265,17 @@ def _file_small(tx: Tx, items: list[Item], context: intake_host.Context) -> dict
             recovery = store.get(tx, covered[item.notification.uuid][0].recovery_id)
             assert recovery is not None, "an instance that is acted on belongs to a recovery"
             joined[item.notification.id] = recovery
+        elif item.ignored and item.notification.state != "up":
+            ignored.add(item.notification.id)
         else:
             new.setdefault(key, item)
     opened = _open(tx, new, context) if new else {}
     wake = {joined[item.notification.id].id for item in items if item.notification.id in joined and item.trusted}
     intake_host.wake(tx, sorted(wake), context.now)
     return {
-        item.notification.id: _small_filing(
-            item, joined.get(item.notification.id), opened.get(key), new.get(key) is item
-        )
+        item.notification.id: Filing("ignored", item.ignored, None)
+        if item.notification.id in ignored
+        else _small_filing(item, joined.get(item.notification.id), opened.get(key), new.get(key) is item)
         for key, item in keyed
     }
 
@@ -328,7 +343,7 @@ def _recovery_row(key: str, item: Item, now: float, db_now: float) -> dict[str, 
         "hostname": report.hostname,
         "uuid": report.uuid if kind == INSTANCE else None,
         "process": process,
-        "cluster_port": report.cluster_port,
+        "cluster_port": item.cluster_port,
         "status": "new" if item.trusted else "held",
         "step": step,
         "hold": None if item.trusted else "callback",
@@ -371,6 +386,7 @@ def _report_row(item: Item, filing: Filing, now: float) -> dict[str, object]:
         "reason": filing.reason[:1000],
         "recovery_id": filing.recovery_id,
         "body": report.body,
+        "generated_at": report.utc_time or item.receipt,
     }
 
 
@@ -391,7 +407,7 @@ def _add_evidence(
         rows += [
             hosts.evidence_row(
                 item.notification.hostname,
-                item.notification.cluster_port,
+                item.cluster_port,
                 e,
                 item.receipt,
                 trusted=item.trusted,

@@ -28,7 +28,8 @@ class Item:
     """One report on its way in, under Nova's name of its host. `receipt`: when it came, Unix seconds.
 
     `reported_as`: the other name that it was reported under, if so. `declared_guid`: the GUID of the BMC that the host told
-    to be its own, if it did.
+    to be its own, if it did. `segment`: the key of the segment its host is registered in; `ignored`: why reports about that
+    host are ignored.
     """
 
     notification: Notification
@@ -38,6 +39,13 @@ class Item:
     receipt: float
     reported_as: str = ""
     declared_guid: str = ""
+    segment: str = ""
+    ignored: str = ""
+
+    @property
+    def cluster_port(self) -> str:
+        """The key of the segment it belongs to: where its host is registered, or else as it says itself."""
+        return self.segment or self.notification.cluster_port
 
     @property
     def self_report(self) -> bool:
@@ -130,10 +138,10 @@ def evidence_of(item: Item, settings: Settings) -> list[Evidence]:
         if item.self_report and report.boot_id:
             told.append(Evidence("boot", told_at, report.hostname, report.boot_id))
     numbers = (report.event_id, report.event_type, report.detail)
-    believed = report.cluster_port in settings.safety.detail_2_is_proof
+    believed = any(key in settings.safety.detail_2_is_proof for key in (report.cluster_port, item.cluster_port))
     if kind == "host" and numbers == ("1", "2", "2") and believed and not report.evidence and not by:
         told.append(
-            Evidence("power_off", item.receipt, report.cluster_port, "detail 2 of a monitor that checks by IPMI")
+            Evidence("power_off", item.receipt, item.cluster_port, "detail 2 of a monitor that checks by IPMI")
         )
     return told
 
@@ -143,6 +151,8 @@ def file(tx: Tx, item: Item, context: Context) -> Filing:
     report, now = item.notification, context.now
     key = store.active_key("host", report.hostname)
     active = store.active(tx, [key]).get(key)
+    if active is None and item.ignored:
+        return Filing("ignored", item.ignored, None)
     if active is None and item.trusted and (ended := _ended(tx, item, context)):
         return ended
     if item.trusted:
@@ -161,7 +171,7 @@ def file(tx: Tx, item: Item, context: Context) -> Filing:
         return Filing("ignored", reason, None)
     held = decision.verb == admission.HOLD
     if decision.hold == "many":
-        _hold_others(tx, report.cluster_port, decision.reason, context)
+        _hold_others(tx, item.cluster_port, decision.reason, context)
     recovery_id = _open(tx, item, decision, held, now)
     return Filing("opened", reason, recovery_id, "held" if held else "new")
 
@@ -215,7 +225,7 @@ def _open(tx: Tx, item: Item, decision: admission.Decision, held: bool, now: flo
         tx,
         "host",
         report.hostname,
-        report.cluster_port,
+        item.cluster_port,
         now,
         step="admit" if held else FIRST["host"],
         status="held" if held else "new",
@@ -256,8 +266,8 @@ def _facts(tx: Tx, item: Item, context: Context) -> admission.Facts:
         hostname=report.hostname,
         proven=_proven(known, told, now, settings),
         trusted=item.trusted,
-        failed_hosts=_failed(tx, report.cluster_port, context),
-        members=hosts.members(tx, report.cluster_port, context.key_hosts.get(report.cluster_port, ())),
+        failed_hosts=_failed(tx, item.cluster_port, context),
+        members=hosts.members(tx, item.cluster_port, context.key_hosts.get(item.cluster_port, ())),
         last_recovery=last["id"] if last else None,
         last_at=last_at,
         new_evidence=any(e.kind in proof.PROOF_KINDS and e.at > stored for e in told),
@@ -338,7 +348,7 @@ def file_sign_of_life(tx: Tx, item: Item, context: Context) -> Filing:
                 tx,
                 "return",
                 report.hostname,
-                report.cluster_port,
+                item.cluster_port,
                 now,
                 step=FIRST["return"],
                 wait_s=wait_s,

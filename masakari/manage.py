@@ -18,8 +18,8 @@ EPILOG = """examples:
   masakari-manage db sync
 
 With SQLite the file is made, or its tables are upgraded; it belongs to the owner of its folder. The controller does the same
-when it starts. With MariaDB the tables are looked at: they are made and upgraded by the script that it then names, by a
-database user who may do so.
+when it starts. With MariaDB the tables are only looked at, with the rights of the controller: masakari-db makes and upgrades
+them, as the database's administrator.
 
 Exit status: 0 up to date, 1 not, and what to do, 2 usage."""
 

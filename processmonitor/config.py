@@ -45,7 +45,9 @@ class Process(Monitor):
     )
 
     resource_manager_url: tuple[str, ...] = urls_option(aliases=("url",))
-    region_id: str = option("", Text(), "Region of this cloud, sent along with each report.", aliases=("region",))
+    region_id: str = option(
+        "", Text(), "Region of this cloud, sent along with each report.", aliases=("region",), since="2015"
+    )
     process_list_path: str = option(
         DEFAULT_LIST,
         ABSOLUTE_PATH,
@@ -56,15 +58,17 @@ class Process(Monitor):
         Number(0.1, 3600),
         "Seconds between two looks for processes that are not running. The end of one that runs is noticed at once.",
         aliases=("check_interval",),
+        since="2015",
     )
     process_reboot_retry: int = option(
         3,
         Integer(1, 1000),
         "How often a process is restarted before its failure is reported.",
         aliases=("restart_retries",),
+        since="2015",
     )
     reboot_interval: float = option(
-        5, Number(0, 3600), "Seconds between two restarts of a process.", aliases=("restart_interval",)
+        5, Number(0, 3600), "Seconds between two restarts of a process.", aliases=("restart_interval",), since="2015"
     )
     command_timeout: float = option(
         120, Number(1, 3600), "Seconds that a start or restart command, or a hook, may take; then it is killed."
@@ -81,21 +85,31 @@ class Process(Monitor):
         "because of them.",
     )
     resource_manager_send_timeout: float = option(
-        10, Number(0.1, 600), "Seconds that a try to deliver a report may take.", aliases=("masakari_api_send_timeout",)
+        10,
+        Number(0.1, 600),
+        "Seconds that a try to deliver a report may take.",
+        aliases=("masakari_api_send_timeout",),
+        since="2015",
     )
     resource_manager_send_retry: int = option(
         12,
         Integer(1, 100000),
         "Tries after which a report that is still undelivered is an error in the log; it is kept.",
         aliases=("masakari_api_send_retry",),
+        since="2015",
     )
     resource_manager_send_delay: float = option(
-        10, Number(0.1, 3600), "Longest pause between two tries, in seconds.", aliases=("masakari_api_send_delay",)
+        10,
+        Number(0.1, 3600),
+        "Longest pause between two tries, in seconds.",
+        aliases=("masakari_api_send_delay",),
+        since="2015",
     )
     resource_manager_send_retry_timeout: float = option(
         120,
         Number(1, 86400),
         "Seconds after which a report that is still undelivered is an error in the log; it is kept.",
+        since="2015",
     )
     state_dir: str = state_dir_option(STATE_DIR)
 

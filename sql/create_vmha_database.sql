@@ -64,13 +64,15 @@ CREATE TABLE IF NOT EXISTS notification_list (
     outcome VARCHAR(32),
     reason VARCHAR(1000),
     recovery_id BIGINT,
+    generated_at DOUBLE,
     body MEDIUMTEXT,
     PRIMARY KEY (id),
     UNIQUE KEY report_key (report_key),
     KEY notification_recovery (recovery_id),
     KEY notification_alive (notification_hostname, self_report, trusted, received_at),
     KEY notification_created (create_at),
-    KEY notification_progress (progress, id)
+    KEY notification_progress (progress, id),
+    KEY notification_generated (generated_at, id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS vm_list (
@@ -224,7 +226,35 @@ CREATE TABLE IF NOT EXISTS failover_segment (
     paused_at DOUBLE,
     paused_until DOUBLE,
     paused_by VARCHAR(255),
-    PRIMARY KEY (cluster_port)
+    number BIGINT,
+    uuid VARCHAR(36),
+    name VARCHAR(255),
+    service_type VARCHAR(255),
+    description VARCHAR(1000),
+    enabled TINYINT NOT NULL DEFAULT 1,
+    created_at DOUBLE,
+    updated_at DOUBLE,
+    PRIMARY KEY (cluster_port),
+    UNIQUE KEY segment_number (number),
+    UNIQUE KEY segment_uuid (uuid),
+    UNIQUE KEY segment_name (name)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS segment_host (
+    id BIGINT NOT NULL AUTO_INCREMENT,
+    uuid VARCHAR(36) NOT NULL,
+    cluster_port VARCHAR(255) NOT NULL,
+    hostname VARCHAR(255) NOT NULL,
+    type VARCHAR(255) NOT NULL,
+    control_attributes VARCHAR(1000) NOT NULL,
+    on_maintenance TINYINT NOT NULL DEFAULT 0,
+    cleared_at DOUBLE NOT NULL DEFAULT 0,
+    created_at DOUBLE NOT NULL,
+    updated_at DOUBLE,
+    PRIMARY KEY (id),
+    UNIQUE KEY segment_host_uuid (uuid),
+    UNIQUE KEY segment_host_name (hostname),
+    KEY segment_host_of (cluster_port, id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS controller (
@@ -434,6 +464,43 @@ SET @todo = IF(
 PREPARE todo FROM @todo;
 EXECUTE todo;
 
+-- From version 2 on: segments and hosts as the API of OpenStack knows them.
+
+SET @todo = IF(
+    EXISTS (
+        SELECT 1 FROM information_schema.COLUMNS
+        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'failover_segment' AND COLUMN_NAME = 'uuid'
+    ),
+    'DO 0',
+    'ALTER TABLE failover_segment
+        ADD COLUMN number BIGINT,
+        ADD COLUMN uuid VARCHAR(36),
+        ADD COLUMN name VARCHAR(255),
+        ADD COLUMN service_type VARCHAR(255),
+        ADD COLUMN description VARCHAR(1000),
+        ADD COLUMN enabled TINYINT NOT NULL DEFAULT 1,
+        ADD COLUMN created_at DOUBLE,
+        ADD COLUMN updated_at DOUBLE,
+        ADD UNIQUE KEY segment_number (number),
+        ADD UNIQUE KEY segment_uuid (uuid),
+        ADD UNIQUE KEY segment_name (name)'
+);
+PREPARE todo FROM @todo;
+EXECUTE todo;
+
+SET @todo = IF(
+    EXISTS (
+        SELECT 1 FROM information_schema.COLUMNS
+        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'notification_list' AND COLUMN_NAME = 'generated_at'
+    ),
+    'DO 0',
+    'ALTER TABLE notification_list
+        ADD COLUMN generated_at DOUBLE,
+        ADD KEY notification_generated (generated_at, id)'
+);
+PREPARE todo FROM @todo;
+EXECUTE todo;
+
 SET @version = (SELECT COALESCE(MAX(version), 0) FROM schema_version);
 
 -- The first report of each id gets the key; in 2015 an id could be there several times.
@@ -488,6 +555,9 @@ EXECUTE todo;
 SET @todo = IF(@version >= 1, 'DO 0', 'UPDATE reserve_list SET listed_key = hostname WHERE deleted = 0');
 PREPARE todo FROM @todo;
 EXECUTE todo;
+SET @todo = IF(@version >= 3, 'DO 0', 'UPDATE notification_list SET generated_at = received_at WHERE received_at IS NOT NULL');
+PREPARE todo FROM @todo;
+EXECUTE todo;
 DEALLOCATE PREPARE todo;
 
 -- Last: the controller starts only when it finds this.
@@ -495,3 +565,5 @@ INSERT INTO schema_version (version, applied_at)
 SELECT 1, UNIX_TIMESTAMP(NOW(6)) FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM schema_version WHERE version = 1);
 INSERT INTO schema_version (version, applied_at)
 SELECT 2, UNIX_TIMESTAMP(NOW(6)) FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM schema_version WHERE version = 2);
+INSERT INTO schema_version (version, applied_at)
+SELECT 3, UNIX_TIMESTAMP(NOW(6)) FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM schema_version WHERE version = 3);

@@ -271,10 +271,10 @@ INSERT INTO notification_list (create_at, update_at, deleted, notification_id, n
     notification_hostname, notification_uuid, notification_time, notification_eventID, notification_eventType,
     notification_detail, notification_startTime, notification_endTime, notification_tzname, notification_daylight,
     notification_cluster_port, progress, recover_by, report_key, received_at, self_report, observer, key_id, trusted,
-    outcome, reason, recovery_id, body)
+    outcome, reason, recovery_id, body, generated_at)
 VALUES (:create_at, :create_at, :deleted, :notification_id, :type, :region_id, :hostname, :uuid, :time, :event_id, :event_type,
     :detail, :start_time, :end_time, :tzname, :daylight, :cluster_port, :progress, :recover_by, :notification_id,
-    :received_at, :self_report, :observer, :key_id, :trusted, :outcome, :reason, :recovery_id, :body)
+    :received_at, :self_report, :observer, :key_id, :trusted, :outcome, :reason, :recovery_id, :body, :generated_at)
 
 -- report_release --
 -- Unsigned reports of a recovery count from now on.
@@ -470,6 +470,84 @@ WHERE cluster_port = :cluster_port
 -- segment_method --
 -- The recovery method of a segment.
 UPDATE failover_segment SET recovery_method = :recovery_method WHERE cluster_port = :cluster_port
+
+-- segment_listed --
+-- The segments that the API lists.
+SELECT * FROM failover_segment WHERE uuid IS NOT NULL ORDER BY number
+
+-- segment_by_uuid --
+-- One of them.
+SELECT * FROM failover_segment WHERE uuid = :uuid
+
+-- segment_called --
+-- The segment of this name, key or uuid: what an operator may call it.
+SELECT * FROM failover_segment WHERE uuid = :called OR name = :called OR cluster_port = :called
+
+-- segment_next_number --
+-- The number of the next segment.
+SELECT COALESCE(MAX(number), 0) + 1 AS number FROM failover_segment
+
+-- segment_register --
+-- What makes the settings of a cluster a segment of the API.
+UPDATE failover_segment SET number = :number, uuid = :uuid, name = :name, service_type = :service_type,
+    description = :description, enabled = :enabled, recovery_method = :recovery_method, created_at = :now, updated_at = NULL
+WHERE cluster_port = :cluster_port AND uuid IS NULL
+
+-- segment_change --
+-- A segment as the API changes it.
+UPDATE failover_segment SET name = :name, service_type = :service_type, description = :description, enabled = :enabled,
+    recovery_method = :recovery_method, updated_at = :now
+WHERE uuid = :uuid
+
+-- segment_remove --
+-- A segment is no more.
+DELETE FROM failover_segment WHERE uuid = :uuid
+
+-- segment_host_add --
+-- A host of a segment.
+INSERT INTO segment_host (uuid, cluster_port, hostname, type, control_attributes, on_maintenance, created_at)
+VALUES (:uuid, :cluster_port, :hostname, :type, :control_attributes, :on_maintenance, :now)
+
+-- segment_host_change --
+-- A host as the API changes it.
+UPDATE segment_host SET hostname = :hostname, type = :type, control_attributes = :control_attributes,
+    on_maintenance = :on_maintenance, cleared_at = :cleared_at, updated_at = :now
+WHERE uuid = :uuid
+
+-- segment_host_remove --
+-- A host leaves its segment.
+DELETE FROM segment_host WHERE uuid = :uuid
+
+-- segment_host_all --
+-- Every registered host, with what makes it reserved, and since when a recovery wants it disabled.
+SELECT h.*, s.uuid AS segment_uuid, s.name AS segment_name, s.enabled AS segment_enabled,
+    CASE WHEN r.id IS NULL THEN 0 ELSE 1 END AS reserved,
+    (SELECT MAX(d.wanted_at) FROM host_disable d WHERE d.hostname = h.hostname AND d.seen_at IS NOT NULL) AS disabled_at
+FROM segment_host h JOIN failover_segment s ON s.cluster_port = h.cluster_port
+LEFT JOIN reserve_list r ON r.listed_key = h.hostname
+ORDER BY h.id
+
+-- segment_host_of_names --
+-- The same of these hosts.
+SELECT h.*, s.uuid AS segment_uuid, s.name AS segment_name, s.enabled AS segment_enabled,
+    CASE WHEN r.id IS NULL THEN 0 ELSE 1 END AS reserved,
+    (SELECT MAX(d.wanted_at) FROM host_disable d WHERE d.hostname = h.hostname AND d.seen_at IS NOT NULL) AS disabled_at
+FROM segment_host h JOIN failover_segment s ON s.cluster_port = h.cluster_port
+LEFT JOIN reserve_list r ON r.listed_key = h.hostname
+WHERE h.hostname IN :hostnames
+
+-- segment_host_in --
+-- The names of the hosts of a segment.
+SELECT hostname FROM segment_host WHERE cluster_port = :cluster_port
+
+-- recovery_open_about --
+-- The open recoveries about these hosts, or that one of them serves as a spare.
+SELECT id, kind, hostname, status, target FROM recovery
+WHERE due_at IS NOT NULL AND (hostname IN :hostnames OR target IN :hostnames) ORDER BY id
+
+-- spare_move --
+-- A spare goes over to another segment.
+UPDATE reserve_list SET cluster_port = :cluster_port, update_at = :update_at WHERE listed_key = :hostname
 
 -- controller_beat (sqlite) --
 -- A controller lives.

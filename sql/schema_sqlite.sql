@@ -43,12 +43,14 @@ CREATE TABLE IF NOT EXISTS notification_list (
     outcome VARCHAR(32),                    -- opened, joined, ignored, noted
     reason VARCHAR(1000),
     recovery_id BIGINT,
+    generated_at DOUBLE,                    -- when the failure was noticed, by the reporter's clock; else received_at
     body MEDIUMTEXT                         -- the report as it came, fields unknown to us included
 );
 CREATE INDEX IF NOT EXISTS notification_recovery ON notification_list (recovery_id);
 CREATE INDEX IF NOT EXISTS notification_alive ON notification_list (notification_hostname, self_report, trusted, received_at);
 CREATE INDEX IF NOT EXISTS notification_created ON notification_list (create_at);
 CREATE INDEX IF NOT EXISTS notification_progress ON notification_list (progress, id);
+CREATE INDEX IF NOT EXISTS notification_generated ON notification_list (generated_at, id);
 
 -- One row per instance to recover. The action columns are the intent: what Nova was asked, or is about to be asked.
 CREATE TABLE IF NOT EXISTS vm_list (
@@ -193,14 +195,43 @@ CREATE TABLE IF NOT EXISTS host_disable (
     PRIMARY KEY (hostname, recovery_id)
 );
 
--- Settings per failover segment; cluster_port '*' speaks for all.
+-- Failover segments: sets of hosts that back each other up. cluster_port is the key that reports and spares name; '*' speaks for
+-- all. Only those with a uuid are listed by the API of OpenStack; the others hold a setting of a cluster of 2015.
 CREATE TABLE IF NOT EXISTS failover_segment (
     cluster_port VARCHAR(255) NOT NULL PRIMARY KEY,
     recovery_method VARCHAR(32),            -- NULL: as configured
     paused_at DOUBLE,
     paused_until DOUBLE,                    -- NULL while paused_at is set: until resumed
-    paused_by VARCHAR(255)
+    paused_by VARCHAR(255),
+    number BIGINT,                          -- the id of the API
+    uuid VARCHAR(36),
+    name VARCHAR(255),
+    service_type VARCHAR(255),
+    description VARCHAR(1000),
+    enabled TINYINT NOT NULL DEFAULT 1,     -- 0: reports about its hosts are ignored
+    created_at DOUBLE,
+    updated_at DOUBLE
 );
+CREATE UNIQUE INDEX IF NOT EXISTS segment_number ON failover_segment (number);
+CREATE UNIQUE INDEX IF NOT EXISTS segment_uuid ON failover_segment (uuid);
+CREATE UNIQUE INDEX IF NOT EXISTS segment_name ON failover_segment (name);
+
+-- Hosts registered in a segment: they belong to it whatever cluster_port a report names.
+CREATE TABLE IF NOT EXISTS segment_host (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    uuid VARCHAR(36) NOT NULL,
+    cluster_port VARCHAR(255) NOT NULL,     -- the key of its segment
+    hostname VARCHAR(255) NOT NULL,
+    type VARCHAR(255) NOT NULL,
+    control_attributes VARCHAR(1000) NOT NULL,
+    on_maintenance TINYINT NOT NULL DEFAULT 0, -- 1: an operator said so; a host that is disabled for a recovery is, too
+    cleared_at DOUBLE NOT NULL DEFAULT 0,   -- when an operator said that it is not: what was disabled before counts no more
+    created_at DOUBLE NOT NULL,
+    updated_at DOUBLE
+);
+CREATE UNIQUE INDEX IF NOT EXISTS segment_host_uuid ON segment_host (uuid);
+CREATE UNIQUE INDEX IF NOT EXISTS segment_host_name ON segment_host (hostname);
+CREATE INDEX IF NOT EXISTS segment_host_of ON segment_host (cluster_port, id);
 
 CREATE TABLE IF NOT EXISTS controller (
     name VARCHAR(255) NOT NULL PRIMARY KEY,
@@ -214,3 +245,5 @@ INSERT INTO schema_version (version, applied_at)
 SELECT 1, NOW_S() WHERE NOT EXISTS (SELECT 1 FROM schema_version WHERE version = 1);
 INSERT INTO schema_version (version, applied_at)
 SELECT 2, NOW_S() WHERE NOT EXISTS (SELECT 1 FROM schema_version WHERE version = 2);
+INSERT INTO schema_version (version, applied_at)
+SELECT 3, NOW_S() WHERE NOT EXISTS (SELECT 1 FROM schema_version WHERE version = 3);

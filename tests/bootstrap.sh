@@ -9,7 +9,7 @@
 #   bootstrap.sh cluster     corosync and pacemaker, and what fences; their services neither start now nor at the next boot
 #   bootstrap.sh proxies     haproxy, nginx, openssl and curl; their services neither start now nor at the next boot
 #   bootstrap.sh packaging   what builds and checks Debian packages
-#   bootstrap.sh containers  systemd-nspawn, and a fresh Debian (RELEASE) for it in build/containers, 400 MB
+#   bootstrap.sh containers  systemd-nspawn, and a fresh Debian (RELEASE) for it in build/containers, 450 MB
 #
 # Debian packages are installed when run as root and named otherwise.
 set -eu
@@ -27,8 +27,9 @@ CONTAINERS_PACKAGES="mmdebstrap systemd-container"
 RELEASE=${RELEASE:-bookworm}
 DEBIAN=build/containers/$RELEASE
 IN_DEBIAN="apt systemd systemd-sysv dbus procps iproute2 python3"
-CACHED="adduser corosync libvirt-daemon-system logrotate pacemaker pacemaker-cli-utils python3-daemon python3-libvirt python3-lockfile python3-pymysql
-    python3-requests python3-waitress python3-yaml sysvinit-utils tcpdump"
+CACHED="adduser corosync haproxy libvirt-daemon-system logrotate mariadb-server openssl pacemaker pacemaker-cli-utils
+    python3-daemon python3-libvirt python3-lockfile python3-pymysql python3-requests python3-waitress python3-yaml
+    qemu-system-x86 seabios sysvinit-utils tcpdump"
 POLICY=/usr/sbin/policy-rc.d
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1

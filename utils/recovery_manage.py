@@ -11,7 +11,7 @@ from pathlib import Path
 # Our own tree before anything else: distributions ship other packages named masakari.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from masakari import admin, admin_cli, admin_lists, admin_retry, admin_text
+from masakari import admin, admin_cli, admin_lists, admin_retry, admin_text, segments
 
 EXAMPLES = """
 examples:
@@ -132,7 +132,7 @@ def _segment_commands(command: Callable[[str, str], argparse.ArgumentParser]) ->
     made = command("method", "choose where the instances of failed hosts of a segment go")
     made.add_argument("--cluster", required=True, type=admin_cli.segment, metavar="PORT", help="the segment")
     made.add_argument(
-        "--method", required=True, choices=(*admin.METHODS, "default"), help="`default`: as masakari.conf says"
+        "--method", required=True, choices=(*segments.METHODS, "default"), help="`default`: as masakari.conf says"
     )
 
 

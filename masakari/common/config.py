@@ -180,6 +180,7 @@ class Option:
     required: bool = False
     aliases: tuple[str, ...] = ()
     default_text: str = ""
+    since: str = "1.0"
 
 
 def option(
@@ -191,10 +192,11 @@ def option(
     required: bool = False,
     aliases: tuple[str, ...] = (),
     default_text: str = "",
+    since: str = "1.0",
 ) -> Any:
     """A field of a section. help is a sentence or two for the operator; default_text says how an empty
-    default is worked out; aliases are older names of the same option."""
-    about = Option(kind, help, secret, required, aliases, default_text)
+    default is worked out; aliases are older names of the same option; since is the first release with it, 2015 that of NTT."""
+    about = Option(kind, help, secret, required, aliases, default_text, since)
     return dataclasses.field(default=default, metadata={"option": about})
 
 

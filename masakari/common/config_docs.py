@@ -7,9 +7,10 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from masakari.common.config import Option, Section, show
+from masakari.common.config import Choice, Option, Section, YesNo, show
 
 WIDTH = 116
+SINCE = '"Since 2015" means: since the Masakari of NTT.'
 
 
 def render_options(sections: Mapping[str, type[Section]], shell_section: str = "") -> str:
@@ -19,14 +20,12 @@ def render_options(sections: Mapping[str, type[Section]], shell_section: str = "
         shell = name == shell_section
         heading = "Options" if shell else f"[{name}]"
         parts.append(f"## {heading}\n\n{(kind.__doc__ or '').strip()}\n\n")
-        parts.append("| option | default | value | meaning |\n|---|---|---|---|\n")
+        parts.append("| option | default | value | since | meaning |\n|---|---|---|---|---|\n")
         for field, about in kind.options():
             others = ", ".join(_written(alias, shell) for alias in about.aliases)
             also = f" Also called {others}." if others else ""
-            default = default_text(field, about)
-            parts.append(
-                f"| `{_written(field.name, shell)}` | {default} | {about.kind.describe()} | {about.help}{also} |\n"
-            )
+            columns = [default_text(field, about), about.kind.describe(), about.since, f"{about.help}{also}"]
+            parts.append(f"| `{_written(field.name, shell)}` | {' | '.join(columns)} |\n")
         if kind.obsolete:
             parts.append("\nAccepted without effect, with a warning:\n\n")
             parts.extend(f"- `{old}`: {reason}\n" for old, reason in kind.obsolete.items())
@@ -37,11 +36,11 @@ def render_options(sections: Mapping[str, type[Section]], shell_section: str = "
 def render_sample(
     head: str, sections: Mapping[str, type[Section]], fill_in: Mapping[str, str], as_shell: bool = False
 ) -> str:
-    """A sample file: every option with its meaning, commented out with its default.
+    """A sample file: every option with its meaning and its first release, commented out with its default.
 
     fill_in: what to write for the options that must be set, by name. as_shell: NAME=value lines without sections.
     """
-    lines = [*_comment(head), ""]
+    lines = [*_comment(f"{head} {SINCE}"), ""]
     for name, kind in sections.items():
         if not as_shell:
             lines += [f"[{name}]", *_comment((kind.__doc__ or "").strip()), ""]
@@ -65,7 +64,8 @@ def _written(name: str, shell: bool) -> str:
 
 def _explained(field: dataclasses.Field[Any], about: Option) -> str:
     default = f" Default: {about.default_text}." if about.default_text else ""
-    return f"{about.help}{default}"
+    values = f" Values: {about.kind.describe()}." if isinstance(about.kind, Choice | YesNo) else ""
+    return f"{about.help}{default}{values} Since\N{NO-BREAK SPACE}{about.since}."
 
 
 def _plain(markdown: str) -> str:
@@ -73,7 +73,9 @@ def _plain(markdown: str) -> str:
 
 
 def _comment(text: str) -> list[str]:
-    return [f"# {line}" for line in textwrap.wrap(text, WIDTH, break_on_hyphens=False)]
+    return [
+        f"# {line}".replace("\N{NO-BREAK SPACE}", " ") for line in textwrap.wrap(text, WIDTH, break_on_hyphens=False)
+    ]
 
 
 def _assignment(field: dataclasses.Field[Any], fill_in: Mapping[str, str], shell: bool) -> str:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from masakari.common.clock import Clock
-from masakari.common.errors import ConfigError
+from masakari.common.errors import ConfigError, InUse
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ def _reload(reload: Callable[[], object]) -> None:
 def only_one(folder: str) -> int:
     """Lock a folder for as long as this process lives; the descriptor of the lock.
 
-    ConfigError naming the pid of the process that has it, or when the folder can't be made or written.
+    InUse naming the pid of the process that has it; ConfigError when the folder can't be made or written.
     """
     import fcntl
 
@@ -244,7 +244,7 @@ def only_one(folder: str) -> int:
     except BlockingIOError:
         pid = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
-        raise ConfigError([f"already running with pid {pid} (it holds {path}); stop that one first"]) from None
+        raise InUse([f"already running with pid {pid} (it holds {path}); stop that one first"]) from None
     # The lock is what counts; the pid in it is for people, and a full disk no reason not to start.
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
@@ -256,8 +256,8 @@ def daemonize(pidfile: str) -> None:
     """Become a classic daemon with a pid file, which is removed at exit.
 
     To be called before the log is opened and before any thread, socket or database connection exists:
-    everything open is closed. ConfigError, still in the foreground, when an instance with that pid file runs
-    (its pid is named) or the file can't be made. A pid file left by a process that died is replaced.
+    everything open is closed. Still in the foreground: InUse, which names its pid, when an instance with that pid
+    file runs, and ConfigError when the file can't be made. A pid file left by a process that died is replaced.
     """
     import daemon  # python-daemon, which only init scripts need
 
@@ -279,7 +279,7 @@ def _refuse_second(path: str) -> None:
     except OSError as error:
         raise ConfigError([f"the pid file {path} can't be read: {error.strerror}"]) from None
     if running:
-        raise ConfigError([f"already running with pid {pid} (pid file {path}); stop that one first"])
+        raise InUse([f"already running with pid {pid} (pid file {path}); stop that one first"])
     os.unlink(path)
 
 

@@ -17,6 +17,10 @@ class ConfigError(MasakariError):
         self.problems = list(problems)
 
 
+class InUse(ConfigError):
+    """Another process has what this one needs to itself. Not a matter of the settings alone: that process may end."""
+
+
 class BadNotification(MasakariError):
     """A callback that will never be accepted, whoever repeats it. Nothing of it was stored."""
 

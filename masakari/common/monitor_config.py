@@ -31,7 +31,7 @@ NO_BUS = "the monitors use no message bus"
 def urls_option(aliases: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The option that says where the controllers are."""
     text = "Addresses of the controllers. When the first does not answer, the next one is asked at once."
-    found: tuple[str, ...] = option((), Urls(), text, required=True, aliases=aliases)
+    found: tuple[str, ...] = option((), Urls(), text, required=True, aliases=aliases, since="2015")
     return found
 
 
@@ -73,7 +73,7 @@ class Monitor(Section):
         "Reports older than this are dropped, which is logged as an error. An alarm comes at four fifths of it.",
     )
     state_dir: str = state_dir_option("")
-    log_level: str = option("info", LOG_LEVEL, "Least severe messages that are logged.")
+    log_level: str = option("info", LOG_LEVEL, "Least severe messages that are logged.", since="2015")
     log_file: str = option(
         "",
         ABSOLUTE_PATH,

@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -25,27 +25,45 @@ MOST_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; at most 64 KiB of it."""
+    """What came back; at most so much of it as was asked for. headers: their names in small letters."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, ca_bundle: str = "") -> Answer:
-    """Send a body and read the answer, all within timeout_s. Raises Unavailable when there is no complete answer in time.
+def post(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    ca_bundle: str = "",
+    most_bytes: int = MOST_BYTES,
+) -> Answer:
+    """Send a body and read the answer, all within timeout_s.
 
+    Raises Unavailable when there is no complete answer in time, or one of more than most_bytes.
     ca_bundle: file with the certificates to trust for https; empty: those of the system.
     """
-    return _ask("POST", url, body, {"Content-Type": "application/json", **headers}, timeout_s, ca_bundle)
+    json_headers = {"Content-Type": "application/json", **headers}
+    return _ask("POST", url, body, json_headers, timeout_s, ca_bundle, most_bytes)
 
 
-def get(url: str, headers: Mapping[str, str], timeout_s: float, ca_bundle: str = "") -> Answer:
+def get(
+    url: str, headers: Mapping[str, str], timeout_s: float, ca_bundle: str = "", most_bytes: int = MOST_BYTES
+) -> Answer:
     """Ask for what is at a url; otherwise like post()."""
-    return _ask("GET", url, None, headers, timeout_s, ca_bundle)
+    return _ask("GET", url, None, headers, timeout_s, ca_bundle, most_bytes)
 
 
 def _ask(
-    method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float, ca_bundle: str
+    method: str,
+    url: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    ca_bundle: str,
+    most_bytes: int,
 ) -> Answer:
     parts = urlsplit(url)
     host, path = parts.hostname or "", (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -59,7 +77,7 @@ def _ask(
     timer.daemon = True
     timer.start()
     try:
-        return _exchange(connection, late, method, path, body, headers)
+        return _exchange(connection, late, method, path, body, headers, most_bytes)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if late.is_set() or isinstance(error, TimeoutError):
             raise Unavailable(f"{url} gave no complete answer within {timeout_s:g} s") from None
@@ -76,6 +94,7 @@ def _exchange(
     path: str,
     body: bytes | None,
     headers: Mapping[str, str],
+    most_bytes: int,
 ) -> Answer:
     connection.connect()
     if late.is_set():
@@ -83,13 +102,13 @@ def _exchange(
         raise TimeoutError
     connection.request(method, path, body, {"Connection": "close", **headers})
     response = connection.getresponse()
-    content = response.read(MOST_BYTES)
+    content = response.read(most_bytes)
     if response.length:
         raise http.client.IncompleteRead(content, response.length)
     if late.is_set():
         # Without a length, an answer that was cut looks complete.
         raise TimeoutError
-    return Answer(response.status, content)
+    return Answer(response.status, content, {name.lower(): value for name, value in response.getheaders()})
 
 
 def _cut(connection: http.client.HTTPConnection, late: threading.Event) -> None:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from masakari.common import daemon
-from masakari.common.errors import ConfigError
+from masakari.common.errors import ConfigError, InUse
 from masakari.common.log import Redactor, setup
 
 log = logging.getLogger("masakari")
 
 SIGNALS = """signals: SIGTERM stops within 5 s; SIGHUP reads the settings again, wholly or not at all{fixed}.
-Exit status: 0 stopped, 1 failed, 2 usage."""
+Exit status: 0 stopped, 1 failed, 2 usage, 78 wrong settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,10 @@ class Program:
 
 
 def run(program: Program, argv: Sequence[str] | None = None) -> int:
-    """Be that daemon; the exit status. Problems with the settings are told one per line on standard error."""
+    """Be that daemon; the exit status. Problems with the settings are told one per line on standard error.
+
+    A daemon that can't start because of them ends with EX_CONFIG of sysexits.h, so that nobody starts it again and again.
+    """
     parser = make_parser(program)
     arguments = parser.parse_args(argv)
     if arguments.daemon:  # which runs in another folder
@@ -74,9 +77,11 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
             log.warning("%s", warning)
         return program.serve(arguments, loaded)
     except ConfigError as error:
-        return _say_failed(program.name, error.problems, logging_at)
+        _say(program.name, error.problems, logging_at)
+        return 1 if arguments.check_config or isinstance(error, InUse) else os.EX_CONFIG
     except OSError as error:
-        return _say_failed(program.name, [str(error)], logging_at)
+        _say(program.name, [str(error)], logging_at)
+        return 1
 
 
 def make_parser(program: Program) -> argparse.ArgumentParser:
@@ -130,9 +135,8 @@ def _unusable(folder: str) -> str:
     return f"{folder} can't be written: {there} is no folder, or not writable for this user"
 
 
-def _say_failed(name: str, problems: Sequence[str], log_file: str) -> int:
+def _say(name: str, problems: Sequence[str], log_file: str) -> None:
     for problem in problems:
         print(f"{name}: {problem}", file=sys.stderr)
         if log_file:
             log.critical("%s", problem)
-    return 1

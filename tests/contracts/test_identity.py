@@ -273,6 +273,14 @@ def test_the_longest_words_of_a_monitor_are_stored(db: Database) -> None:
 # Upgrades
 
 VERSION_1 = """
+DROP TABLE segment_host;
+DROP TABLE failover_segment;
+CREATE TABLE failover_segment (
+    cluster_port VARCHAR(255) NOT NULL PRIMARY KEY, recovery_method VARCHAR(32), paused_at DOUBLE, paused_until DOUBLE,
+    paused_by VARCHAR(255)
+);
+INSERT INTO failover_segment (cluster_port, recovery_method) VALUES ('a:1', 'auto');
+ALTER TABLE notification_list DROP COLUMN generated_at;
 ALTER TABLE host_evidence DROP COLUMN guid;
 ALTER TABLE known_host DROP COLUMN pacemaker_name;
 ALTER TABLE known_host DROP COLUMN bmc_guid;
@@ -289,10 +297,11 @@ def test_tables_of_version_1_are_upgraded_with_what_is_in_them(settings: Db, req
     if settings.drivername == "sqlite":
         open_database(settings, Clock()).close()
         with closing(sqlite3.connect(settings.name)) as old:
-            old.executescript(f"DROP INDEX evidence_newest;{VERSION_1}")
+            old.executescript(f"DROP INDEX notification_generated; DROP INDEX evidence_newest;{VERSION_1}")
     else:
         server = request.getfixturevalue("mariadb")
-        server.sql(f"ALTER TABLE host_evidence DROP KEY evidence_newest;{VERSION_1}")
+        keys = "ALTER TABLE host_evidence DROP KEY evidence_newest; ALTER TABLE notification_list DROP KEY notification_generated;"
+        server.sql(keys + VERSION_1)
         for _ in range(2):
             assert server.run_script(TABLES).returncode == 0
     database = open_database(settings, Clock())
@@ -301,6 +310,7 @@ def test_tables_of_version_1_are_upgraded_with_what_is_in_them(settings: Db, req
         row = known_host(database)
         assert (row["boot_id"], row["pacemaker_name"], row["declared_at"]) == ("boot-0", None, None)
         assert [(proof.kind, proof.observer) for proof in known(database).proofs] == [("power_off", "compute2")]
+        assert database.read(lambda tx: hosts.recovery_method(tx, "a:1", "reserved_host")) == "auto"
         accept(database, declaration())
         assert known_host(database)["bmc_guid"] == OWN
     finally:
@@ -311,7 +321,7 @@ def test_two_programs_that_upgrade_one_file_at_once_both_find_it_upgraded(tmp_pa
     settings = Db(drivername="sqlite", name=str(tmp_path / "masakari.sqlite"))
     open_database(settings, Clock()).close()
     with closing(sqlite3.connect(settings.name)) as old:
-        old.executescript(f"DROP INDEX evidence_newest;{VERSION_1}")
+        old.executescript(f"DROP INDEX notification_generated; DROP INDEX evidence_newest;{VERSION_1}")
     errors: list[Exception] = []
     ready = threading.Barrier(4)
 

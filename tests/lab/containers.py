@@ -1,7 +1,8 @@
 """Containers of a fresh Debian, with systemd as process 1 or without it, for tests of installed packages. As root.
 
 The folder of the Debian is made once by tests/bootstrap.sh; a container writes into a layer of its own above it. It has no network
-but its own loopback: what apt may install there lies in its cache. Like the hosts of namespaces.py it is gone with the test.
+but its own loopback, unless it is plugged into a Switch: what apt may install there lies in its cache. Like the hosts of
+namespaces.py it is gone with the test.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.lab.mariadb import until
-from tests.lab.namespaces import ENVIRON, Namespaces
+from tests.lab.namespaces import ENVIRON, Namespaces, check
+from tests.lab.outside import Outside
 
 ROOT = Path(__file__).resolve().parents[2]
 DEBIAN = ROOT / "build/containers" / os.environ.get("RELEASE", "bookworm")
@@ -50,8 +52,12 @@ class Container:
     What is written in it is a layer of its own in the folder; `written` may be what another one begins with, once this has ended.
     """
 
-    def __init__(self, folder: Path, *, systemd: bool = True, begins_with: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, systemd: bool = True, begins_with: Path | None = None, name: str = "debian"
+    ) -> None:
+        """name: its host name."""
         self.written = folder / "written"
+        self._name = name
         self._folder = folder
         self._below = f"{begins_with}:{DEBIAN}" if begins_with else str(DEBIAN)
         self._boots = systemd
@@ -79,6 +85,11 @@ class Container:
     def root(self) -> Path:
         """Its file system, seen from outside while it runs."""
         return Path(f"/proc/{self._init}/root")
+
+    @property
+    def network(self) -> Namespaces:
+        """Whose network is its own."""
+        return self._outside
 
     def run(self, *words: str, ok: Sequence[int] = (0,), within_s: float = RUN_WITHIN_S) -> str:
         """Run a command in it, as root; what it prints, errors included. Raises AssertionError on another status than those."""
@@ -125,10 +136,12 @@ class Container:
             ("mount", "-t", "overlay", "-o", layers, "overlay", str(root)),
         ):
             subprocess.run([*self._outside.enter(), *words], check=True, env=ENVIRON)
+        # Goes before the one that systemd-nspawn sets.
+        (self._outside.root / str(root).lstrip("/") / "etc/hostname").write_text(f"{self._name}\n", encoding="ascii")
         what = ("--boot",) if self._boots else ("--as-pid2", "sleep", "infinity")
         with output.open("wb") as console:
             self._nspawn = subprocess.Popen(
-                [*self._outside.enter(), *NSPAWN, f"--directory={root}", *what],
+                [*self._outside.enter(), *NSPAWN, f"--hostname={self._name}", f"--directory={root}", *what],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -152,6 +165,46 @@ class Container:
     def _enter(self) -> tuple[str, ...]:
         assert self._nspawn.poll() is None, (self._folder / "console").read_text(errors="replace")
         return ("nsenter", f"--target={self._init}", "--all", "--")
+
+
+class Switch:
+    """What containers are plugged into; gone on exit. The cloud and whatever else isn't a container stands `outside`, on it."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: an empty one."""
+        self._folder = folder
+
+    def __enter__(self) -> Switch:
+        self._namespaces = Namespaces("disk", str(self._folder))
+        self.outside = Outside(self._namespaces)
+        try:
+            for words in (
+                "link set lo up",
+                # A bridge without a MAC of its own takes one of its ports, and changes it with them.
+                "link add br0 address 02:00:00:00:00:fe type bridge stp_state 0",
+                "link set br0 up",
+                f"address add {self.outside.address}/24 dev br0",
+            ):
+                self._ip(words)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.outside.stop()
+        self._namespaces.kill()
+
+    def plug_in(self, container: Container, address: str) -> None:
+        """Give a running container this address; all addresses are in the /24 of the outside."""
+        port = "to" + address.rpartition(".")[2]
+        self._ip(f"link add {port} type veth peer name eth0 netns {container.network.pid}")
+        self._ip(f"link set {port} master br0 up")
+        container.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+        container.run("ip", "link", "set", "eth0", "up")
+
+    def _ip(self, words: str) -> None:
+        check(*self._namespaces.enter("net"), "ip", *words.split())
 
 
 def _process_1_below(pid: int) -> int:

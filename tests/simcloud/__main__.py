@@ -32,14 +32,15 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with cloud.serve(options.port) as server:
+    with cloud.serve(options.port, options.address) as server:
         print(server.url, flush=True)
         stop.wait()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m tests.simcloud", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0 = any free one")
+    parser.add_argument("--port", type=int, default=0, help="0 = any free one")
+    parser.add_argument("--address", default="127.0.0.1", help="to listen on")
     parser.add_argument("--hosts", default="compute1,compute2,compute3", help="names, separated by commas")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="what each call costs")
     parser.add_argument("--evacuate-s", type=float, default=2.0, help="what one evacuation takes")

@@ -65,9 +65,9 @@ class SimulatedCloud(World):
         """A session for URLs under self.url, served within the process."""
         return open_session(self.wsgi, self.clock)
 
-    def serve(self, port: int = 0) -> RunningServer:
-        """Serve over HTTP on 127.0.0.1 until its close()."""
-        return RunningServer(self.wsgi, port)
+    def serve(self, port: int = 0, address: str = "127.0.0.1") -> RunningServer:
+        """Serve over HTTP at this address until its close()."""
+        return RunningServer(self.wsgi, port, address)
 
     def credentials(self, auth_url: str | None = None) -> dict[str, str]:
         """How to sign in, named as the OS_* variables are."""

@@ -15,17 +15,18 @@ _HOLD_S = 30.0  # how long a connection without an answer stays open
 
 
 class RunningServer:
-    """Serves from the moment it is made until close(), on 127.0.0.1.
+    """Serves from the moment it is made until close(). `url` is for whoever is on the same machine.
 
     Args:
         port: 0 = any free one.
+        address: to listen on.
     """
 
-    def __init__(self, app: App, port: int = 0) -> None:
+    def __init__(self, app: App, port: int = 0, address: str = "127.0.0.1") -> None:
         self._app = app
         self._closing = threading.Event()
         self._connections: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
+        self._listener = socket.create_server((address, port), backlog=256)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.auth_url = f"{self.url}/identity/v3"

@@ -26,13 +26,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def build(folder: Path, version: str = "") -> list[Path]:
-    """The packages of this tree, of another version if one is given."""
+    """The packages of this tree; if a version is given, of that one, in which every shipped file of settings is another."""
     tree = folder / "tree"
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*NOT_SOURCES), symlinks=True)
     if version:
         changelog = tree / "debian/changelog"
         entry = changelog.read_text(encoding="utf-8").replace("(1.0.0)", f"({version})", 1)
         changelog.write_text(entry + "\n" + changelog.read_text(encoding="utf-8"), encoding="utf-8")
+        for settings in (tree / "etc").glob("*/*.conf"):
+            settings.write_text(f"# Of {version}.\n{settings.read_text(encoding='utf-8')}", encoding="utf-8")
     done = subprocess.run(
         ["./debian/rules", "binary"],
         cwd=tree,

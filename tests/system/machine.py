@@ -48,8 +48,9 @@ class Machine:
         self.container.put("/root", packages)
 
     def install(self) -> str:
-        """Install all packages with what apt adds by itself; what was said."""
-        return self.run("sh", "-c", "apt-get install -y --no-install-recommends /root/*.deb")
+        """Install all packages with what apt adds by itself, and keep settings that were changed; what was said."""
+        keep = "-o Dpkg::Options::=--force-confold"
+        return self.run("sh", "-c", f"apt-get install -y --no-install-recommends {keep} /root/*.deb")
 
     def change(self, path: str, changes: dict[str, str]) -> None:
         """Replace text in a file of it, which must be there once, and keep its owner and mode."""

@@ -63,6 +63,7 @@ class Office:
         row |= {"type": "rscGroup", "hostname": "compute1", "event_id": "1", "event_type": "2", "detail": "2"}
         row |= {"create_at": sql_time(now), "deleted": 0, "notification_id": name, "progress": progress}
         row |= {"received_at": now, "self_report": 0, "trusted": 1, "outcome": "opened", "reason": reason}
+        row |= {"generated_at": now}
         self.tx(lambda tx: tx.execute("report_add", **row, recovery_id=recovery))
 
     def row(self, recovery: int) -> Recovery:

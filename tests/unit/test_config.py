@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from masakari import config
+from masakari import config, config_docs
 from masakari.common.config import Integer, Reading, Section, Text, option, show
 from masakari.common.errors import ConfigError
 from masakari.common.ini import Ini
@@ -431,6 +431,21 @@ def test_the_sample_loads_once_filled_in(tmp_path: Path, keys: Path) -> None:
     assert settings.safety == config.Safety()
 
 
+def test_the_sample_is_made_of_the_settings() -> None:
+    """Made by: python3 -c "from masakari.config_docs import render_sample; print(render_sample(), end='')" > FILE"""
+    assert (ROOT / "etc/masakari/masakari.conf").read_text() == config_docs.render_sample()
+
+
+def test_the_sample_says_of_every_option_since_when_it_is_there() -> None:
+    sample = (ROOT / "etc/masakari/masakari.conf").read_text()
+    explained = re.findall(r"((?:^# .*\n)+)#?([a-z]\w*) =", sample, re.MULTILINE)
+    assert len(explained) == sum(len(kind.options()) for kind in config.SECTIONS.values())
+    assert [name for text, name in explained if not re.search(r"Since (2015|1\.0)\.\n$", text)] == []
+    assert "# Password of the database user. Since 2015.\n#passwd =\n" in sample
+    assert "# Database user. Since 2015.\n#user =\n" in sample
+    assert "# Seconds to wait for an answer of the database. Since 1.0.\n#read_timeout_s = 30\n" in sample
+
+
 def test_the_sample_shows_every_option_in_order_with_its_default() -> None:
     shown: list[tuple[str, str, str]] = []
     section = ""
@@ -445,8 +460,8 @@ def test_the_sample_shows_every_option_in_order_with_its_default() -> None:
 
 
 def test_the_documentation_is_current() -> None:
-    """Made by: python3 -c "from masakari.config import render_docs; print(render_docs(), end='')" > FILE"""
-    assert (ROOT / "docs/configuration.md").read_text() == config.render_docs()
+    """Made by: python3 -c "from masakari.config_docs import render_docs; print(render_docs(), end='')" > FILE"""
+    assert (ROOT / "docs/configuration.md").read_text() == config_docs.render_docs()
 
 
 # What the sections of other programs may use

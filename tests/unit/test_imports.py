@@ -43,6 +43,7 @@ PORTS = {
     "masakari/common/post.py": {"http.client", "socket"},
     "masakari/checkup_database.py": {"pymysql", "sqlite3"},
     "masakari/common/trial.py": {"http.client"},
+    "masakari/database_admin.py": {"pymysql", "socket"},
     "masakari/database_mysql.py": {"pymysql"},
     "masakari/database_sqlite.py": {"sqlite3"},
     "masakari/hook.py": {"subprocess"},

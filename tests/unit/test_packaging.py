@@ -224,9 +224,8 @@ def test_the_man_page_of_a_command_has_every_word_of_it() -> None:
 
 
 def test_every_command_has_a_page_and_every_page_is_installed() -> None:
-    commands = {path.name for path in (DEBIAN / "bin").iterdir()} | {
-        path.name for path in (ROOT / "utils").glob("*.py")
-    }
+    scripts = {manpages().SCRIPTS.get(path.name, path.name) for path in (ROOT / "utils").glob("*.py")}
+    commands = {path.name for path in (DEBIAN / "bin").iterdir()} | scripts
     assert {name.removesuffix(".8") for name in pages() if name.endswith(".8")} == commands
     listed = "\n".join(path.read_text(encoding="utf-8") for path in DEBIAN.glob("*.manpages")).split()
     patterns = [pattern.removeprefix("debian/man/") for pattern in listed]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from masakari.common.errors import ConfigError
+from masakari.common.errors import ConfigError, InUse
 from masakari.common.program import Loaded, Program, run
 
 
@@ -36,6 +36,16 @@ def test_it_serves_with_what_was_loaded() -> None:
 def test_every_problem_is_told_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(program(ConfigError(["x.conf:1: bad", "x.conf:2: worse"])), ["--check-config"]) == 1
     assert capsys.readouterr().err == "masakari-test: x.conf:1: bad\nmasakari-test: x.conf:2: worse\n"
+
+
+@pytest.mark.parametrize("arguments", [["--daemon", "--pidfile", "/tmp/x.pid"], []])
+def test_settings_that_are_wrong_end_a_daemon_so_that_nobody_starts_it_again(arguments: list[str]) -> None:
+    assert run(program(ConfigError(["x.conf:1: bad"])), arguments) == os.EX_CONFIG == 78
+
+
+def test_what_another_process_has_is_no_matter_of_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(program(InUse(["already running with pid 7"])), []) == 1
+    assert capsys.readouterr().err == "masakari-test: already running with pid 7\n"
 
 
 def test_settings_that_are_fine_are_called_so_with_their_warnings(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,5 +76,5 @@ def test_a_classic_daemon_needs_a_log_file_and_a_pid_file(capsys: pytest.Capture
     with pytest.raises(SystemExit) as caught:
         run(program(Loaded(None, [], [], "info", "")), ["--daemon"])
     assert caught.value.code == 2
-    assert run(program(Loaded(None, [], [], "info", "")), ["--daemon", "--pidfile", "/tmp/x.pid"]) == 1
+    assert run(program(Loaded(None, [], [], "info", "")), ["--daemon", "--pidfile", "/tmp/x.pid"]) == 78
     assert "log_file is needed with --daemon" in capsys.readouterr().err

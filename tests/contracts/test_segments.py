@@ -1,0 +1,272 @@
+"""Segments and registered hosts, on both databases: what the API, callbacks and the operator's scripts see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masakari import hosts, segments, store
+from masakari.common.clock import Clock
+from masakari.config import Db
+from masakari.database import Database, Tx, open_database
+from masakari.model import Recovery
+from masakari.segments import Host, HostForm, Segment, SegmentConflict, SegmentForm
+from tests.contracts.test_identity import accept
+from tests.lab.processes import Monitor
+from tests.lab.pytest_mariadb import mariadb
+
+__all__ = ["mariadb"]
+
+NOW = 1_800_000_000.0
+OKIDOKI = "00000000-0000-4000-8000-000000000001"
+OTHER = "00000000-0000-4000-8000-000000000002"
+FORM = SegmentForm("okidoki", "auto", "COMPUTE")
+
+
+@pytest.fixture(params=["sqlite", "mysql"])
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    settings = Db(drivername="sqlite", name=str(tmp_path / "masakari.sqlite"))
+    if request.param == "mysql":
+        server = request.getfixturevalue("mariadb")
+        server.make_tables()
+        settings = server.settings()
+    database = open_database(settings, Clock())
+    yield database
+    database.close()
+
+
+def host_uuid(number: int) -> str:
+    return f"00000000-0000-4000-9000-{number:012d}"
+
+
+def made(db: Database, uuid: str = OKIDOKI, form: SegmentForm = FORM) -> Segment:
+    return db.transaction(lambda tx: segments.add_segment(tx, uuid, form, NOW))
+
+
+def registered(db: Database, segment: Segment, name: str = "compute1", number: int = 1, **form: bool) -> Host:
+    return db.transaction(
+        lambda tx: segments.add_host(tx, host_uuid(number), segment, HostForm(name, "COMPUTE", "SSH", **form), NOW)
+    )
+
+
+def look(db: Database, name: str = "compute1") -> Host:
+    return db.read(lambda tx: now_is(tx, name))
+
+
+def now_is(tx: Tx, name: str = "compute1") -> Host:
+    return segments.registered(tx, [name])[name]
+
+
+def recovery(db: Database, kind: str = "host", name: str = "compute1") -> Recovery:
+    def act(tx: Tx) -> Recovery:
+        found = store.get(tx, store.add(tx, kind, name, "okidoki", NOW, step="prove"))
+        assert found is not None
+        return found
+
+    return db.transaction(act)
+
+
+def ended(db: Database, one: Recovery) -> None:
+    db.transaction(lambda tx: tx.execute("recovery_end", id=one.id, status="finished", reason="done", now=NOW))
+
+
+def disabled(db: Database, one: Recovery) -> None:
+    """Nova has shown the host disabled for this recovery."""
+    db.transaction(lambda tx: hosts.want_disable(tx, one, True, "down", NOW))
+    db.transaction(lambda tx: tx.execute("disable_seen", hostname=one.hostname, now=NOW))
+
+
+def test_a_segment_is_what_was_said_and_its_key_is_its_first_name(db: Database) -> None:
+    segment = made(db, form=SegmentForm("okidoki", "rh_priority", "COMPUTE", "racks 1 and 2", enabled=False))
+    assert (segment.number, segment.uuid, segment.cluster_port) == (1, OKIDOKI, "okidoki")
+    assert (segment.recovery_method, segment.description, segment.enabled) == ("rh_priority", "racks 1 and 2", False)
+    renamed = db.transaction(lambda tx: segments.change_segment(tx, segment, SegmentForm("new", "auto", "COMPUTE"), NOW))
+    assert (renamed.name, renamed.cluster_port, renamed.updated_at) == ("new", "okidoki", NOW)
+    again = made(db, OTHER)
+    assert (again.number, again.name, again.cluster_port) == (2, "okidoki", OTHER)
+    assert [segment.name for segment in db.read(segments.segments)] == ["new", "okidoki"]
+
+
+def test_a_name_is_taken_once(db: Database) -> None:
+    segment, other = made(db), made(db, OTHER, SegmentForm("other", "auto", "COMPUTE"))
+    with pytest.raises(SegmentConflict, match="okidoki exists"):
+        made(db, host_uuid(9))
+    with pytest.raises(SegmentConflict, match="okidoki exists"):
+        db.transaction(lambda tx: segments.change_segment(tx, other, FORM, NOW))
+    registered(db, segment)
+    with pytest.raises(SegmentConflict, match="compute1 is a host of segment okidoki"):
+        registered(db, other, number=2)
+
+
+def test_settings_of_a_cluster_of_2015_go_over_to_the_segment_named_like_it(db: Database) -> None:
+    port = "226.94.1.1:5405"
+    db.transaction(lambda tx: tx.execute("segment_add", cluster_port=port))
+    db.transaction(lambda tx: tx.execute("segment_pause", cluster_port=port, paused_at=1.0, paused_until=None, paused_by="bob"))
+    db.transaction(lambda tx: tx.execute("spare_add", create_at=None, cluster_port=port, hostname="spare1"))
+    assert db.read(segments.segments) == []
+    segment = made(db, form=SegmentForm(port, "reserved_host", "COMPUTE"))
+    assert segment.cluster_port == port
+    assert db.read(lambda tx: tx.one("segment_get", cluster_port=port) or {})["paused_by"] == "bob"
+    assert look(db, "spare1").reserved and look(db, "spare1").segment_uuid == OKIDOKI
+
+
+def test_a_reserved_host_is_a_spare_and_a_spare_is_reserved(db: Database) -> None:
+    segment = made(db)
+    host = registered(db, segment, reserved=True)
+    assert host.reserved
+    [spare] = db.read(lambda tx: hosts.free_spares(tx, "okidoki"))
+    db.transaction(lambda tx: hosts.take_spare(tx, spare["id"], 7, NOW))
+    assert not look(db).reserved
+    form = HostForm("compute1", "COMPUTE", "SSH", reserved=True)
+    assert db.transaction(lambda tx: segments.change_host(tx, now_is(tx), form, "bob", NOW)).reserved
+    form = HostForm("compute1", "COMPUTE", "SSH")
+    assert not db.transaction(lambda tx: segments.change_host(tx, now_is(tx), form, "bob", NOW)).reserved
+    assert db.read(lambda tx: hosts.free_spares(tx, "okidoki")) == []
+
+
+def test_a_spare_of_another_cluster_goes_over_with_its_host(db: Database) -> None:
+    db.transaction(lambda tx: tx.execute("spare_add", create_at=None, cluster_port="226.94.1.1:5405", hostname="compute1"))
+    assert registered(db, made(db)).reserved
+    assert [row["hostname"] for row in db.read(lambda tx: hosts.free_spares(tx, "okidoki"))] == ["compute1"]
+
+
+def test_a_spare_on_maintenance_is_not_used(db: Database) -> None:
+    registered(db, made(db), reserved=True, on_maintenance=True)
+    objection = db.read(lambda tx: hosts.spare_objection(tx, "compute1", NOW, 600.0, 15.0))
+    assert objection == "it is on maintenance"
+
+
+def test_a_host_that_is_disabled_for_a_failure_is_on_maintenance_until_it_is_back(db: Database) -> None:
+    registered(db, made(db))
+    failed = recovery(db)
+    disabled(db, failed)
+    host = look(db)
+    assert host.on_maintenance and not host.said_maintenance and not host.ignored_because
+    db.transaction(lambda tx: tx.execute("disable_clear", hostname="compute1", recovery_id=failed.id))
+    assert not look(db).on_maintenance
+
+
+def test_maintenance_said_to_be_over_brings_the_host_back(db: Database) -> None:
+    registered(db, made(db))
+    failed = recovery(db)
+    disabled(db, failed)
+    form = HostForm("compute1", "COMPUTE", "SSH", on_maintenance=False)
+    with pytest.raises(SegmentConflict, match=f"busy with recovery {failed.id}"):
+        db.transaction(lambda tx: segments.change_host(tx, now_is(tx), form, "operator:bob", NOW + 1))
+    ended(db, failed)
+    host = db.transaction(lambda tx: segments.change_host(tx, now_is(tx), form, "operator:bob", NOW + 1))
+    assert not host.on_maintenance
+    opened = db.read(lambda tx: store.active(tx, ["return:compute1"]))["return:compute1"]
+    assert (opened.kind, opened.reason, opened.cluster_port) == ("return", "on_maintenance False", "okidoki")
+
+
+def test_what_is_not_said_of_maintenance_stays_as_it_is(db: Database) -> None:
+    registered(db, made(db), on_maintenance=True)
+    form = HostForm("compute1", "COMPUTE", "other")
+    host = db.transaction(lambda tx: segments.change_host(tx, now_is(tx), form, "bob", NOW))
+    assert (host.control_attributes, host.said_maintenance) == ("other", True)
+
+
+def serving(db: Database, spare: str) -> Recovery:
+    """A recovery of another host that uses this one as its spare."""
+    opened = recovery(db, name="compute9")
+
+    def act(tx: Tx) -> None:
+        claimed = store.claim(tx, opened.id, "controller", 60.0)
+        assert claimed is not None
+        store.save(tx, claimed, replace(claimed, target=spare), NOW, 0.0, None)
+
+    db.transaction(act)
+    return opened
+
+
+@pytest.mark.parametrize("as_spare", [False, True])
+def test_what_a_recovery_is_busy_with_is_locked_until_it_ended(db: Database, as_spare: bool) -> None:
+    segment = made(db)
+    registered(db, segment)
+    busy = serving(db, "compute1") if as_spare else recovery(db)
+    changes: list[Callable[[Tx], object]] = [
+        lambda tx: segments.change_segment(tx, segment, FORM, NOW),
+        lambda tx: segments.change_host(tx, now_is(tx), HostForm("compute1", "COMPUTE", "SSH"), "bob", NOW),
+        lambda tx: segments.remove_host(tx, now_is(tx), NOW),
+        lambda tx: segments.remove_segment(tx, segment, NOW),
+    ]
+    for change in changes:
+        with pytest.raises(SegmentConflict, match=f"busy with recovery {busy.id}"):
+            db.transaction(change)
+    ended(db, busy)
+    for change in changes:
+        db.transaction(change)
+    assert db.read(segments.segments) == [] and db.read(segments.all_hosts) == []
+
+
+def test_a_segment_goes_with_its_hosts_and_spares(db: Database) -> None:
+    segment = made(db)
+    registered(db, segment, reserved=True)
+    db.transaction(lambda tx: segments.remove_segment(tx, segment, NOW))
+    assert db.read(segments.all_hosts) == []
+    assert db.read(lambda tx: tx.one("spare_listed", hostname="compute1")) is None
+    assert made(db, OTHER).cluster_port == "okidoki"
+
+
+def test_members_are_those_registered_and_not_those_of_another_segment(db: Database) -> None:
+    registered(db, made(db))
+    assert db.read(lambda tx: hosts.members(tx, "okidoki", ())) == {"compute1"}
+    assert db.read(lambda tx: hosts.members(tx, "226.94.1.1:5405", ("compute1", "compute2"))) == {"compute2"}
+
+
+def test_names_keys_and_uuids_call_a_segment(db: Database) -> None:
+    segment = made(db)
+    db.transaction(lambda tx: segments.change_segment(tx, segment, SegmentForm("new", "auto", "COMPUTE"), NOW))
+    for called in ("okidoki", "new", OKIDOKI):
+        assert db.read(lambda tx: segments.key_of(tx, called)) == "okidoki"
+    assert db.read(lambda tx: segments.key_of(tx, "226.94.1.1:5405")) == "226.94.1.1:5405"
+
+
+# Reports
+
+
+def reported(db: Database, body: dict[str, Any]) -> tuple[str, str, str]:
+    """What becomes of a report: its recovery's status and segment, and the reason."""
+    [receipt] = accept(db, body)
+    if receipt.recovery_id is None:
+        return receipt.recovery_status or "ignored", "", receipt.reason
+    found = db.read(lambda tx: store.get(tx, receipt.recovery_id or 0))
+    assert found is not None
+    return receipt.recovery_status, found.cluster_port, receipt.reason
+
+
+FAILURES = {
+    "host": Monitor("compute2").host_down("compute1"),
+    "instance": Monitor("compute1").instance_down(host_uuid(7)),
+    "process": Monitor("compute1").process_down("nova-compute"),
+}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_a_registered_host_belongs_to_its_segment_whatever_the_report_names(db: Database, kind: str) -> None:
+    registered(db, made(db))
+    assert reported(db, FAILURES[kind])[:2] == ("new", "okidoki")
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_reports_about_a_host_on_maintenance_are_ignored(db: Database, kind: str) -> None:
+    registered(db, made(db), on_maintenance=True)
+    assert reported(db, FAILURES[kind])[::2] == ("ignored", "compute1 is on maintenance")
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_reports_about_a_host_of_a_disabled_segment_are_ignored(db: Database, kind: str) -> None:
+    registered(db, made(db, form=replace(FORM, enabled=False)))
+    assert reported(db, FAILURES[kind])[::2] == ("ignored", "segment okidoki is disabled")
+
+
+def test_a_host_whose_process_failed_is_evacuated_all_the_same_when_it_dies(db: Database) -> None:
+    registered(db, made(db))
+    disabled(db, recovery(db, "process"))
+    assert look(db).on_maintenance
+    assert reported(db, FAILURES["host"])[:2] == ("new", "okidoki")
