@@ -6,7 +6,7 @@ SETUP := PYTHON=$(PYTHON) sh tests/bootstrap.sh
 MODULES := masakari hostmonitor instancemonitor processmonitor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim bench test-cloud mariadb libvirt ipmi cluster proxies deb system packaging containers clean
+.PHONY: help demo test check sim bench test-cloud mariadb libvirt ipmi cluster clients proxies deb system packaging containers clean
 
 help:
 	@echo "make TARGET, where TARGET is"
@@ -16,7 +16,7 @@ demo: .venv/ready-run ## watch a host die and its instances recover, on a simula
 	@$(RUN) -m tests.demo
 
 # Tests with a cluster wait for its time-outs most of the time; so the others run meanwhile.
-test: .venv/ready-test mariadb libvirt ipmi cluster packaging proxies ## all tests but the long ones
+test: .venv/ready-test mariadb libvirt ipmi cluster packaging proxies clients ## all tests but the long ones
 	@mkdir -p build; \
 	$(RUN) -m pytest -q -rfEs --durations=10 -m needs_cluster >build/cluster-tests.log 2>&1 & cluster=$$!; \
 	trap "kill $$cluster" INT TERM; \
@@ -64,6 +64,9 @@ ipmi:
 
 cluster:
 	@$(SETUP) cluster
+
+clients:
+	@$(SETUP) clients
 
 proxies:
 	@$(SETUP) proxies

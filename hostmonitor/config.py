@@ -28,7 +28,6 @@ from masakari.common.errors import ConfigError
 from masakari.common.ini import Ini
 from masakari.common.monitor_config import (
     DEFAULT_KEY_FILE,
-    FOREIGN,
     NO_ACCOUNT,
     Default,
     Identity,
@@ -38,6 +37,7 @@ from masakari.common.monitor_config import (
     state_dir_option,
     urls_option,
 )
+from masakari.common.openstack_conf import API, Api, is_theirs, read, with_defaults
 from masakari.common.sender import Delivery
 
 DEFAULT_PATH = "/etc/hostmonitor/hostmonitor.conf"
@@ -202,7 +202,7 @@ class Environments(Monitor):
 
 
 SECTIONS: dict[str, type[Section]] = {MAIN: Environments, "DEFAULT": Default}
-OTHERS = {**FOREIGN, "callback": "", "libvirt": "", "events": "", "process": "", ALSO_MAIN: ""}
+OTHERS = {"callback": "", "libvirt": "", "events": "", "process": "", ALSO_MAIN: ""}
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class Settings(MonitorSettings):
     @property
     def region_id(self) -> str:
         """The region sent along with each report."""
-        return self.environments.region_id
+        return self.environments.region_id or self.region_of_api
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -268,16 +268,17 @@ def load(path: str) -> tuple[Settings, list[str]]:
 
     ConfigError with everything that is wrong. The main section is [environments], or lines without a section, or [host].
     """
-    ini = Ini(path, shell_section=MAIN)
+    ini = Ini(path, shell_section=MAIN, loose=is_theirs)
     name = _main_section(ini)
-    reading = Reading(ini, {name: Environments, "DEFAULT": Default}, OTHERS)
+    reading, api = read(ini, name, {name: Environments, "DEFAULT": Default}, OTHERS)
     main, default = reading.sections[name], reading.sections["DEFAULT"]
     assert isinstance(main, Environments) and isinstance(default, Default)
-    identity = identify(reading, name, main)
+    identity = identify(reading, name, main, signed=api is None)
     _check(reading, name, main, identity)
     declared, secrets = _declared(reading, name, main.bmc_file)
     reading.finish()
-    return Settings(default.debug, identity, main, declared, secrets), reading.warnings
+    api = api and with_defaults(api, main.region_id, main.ca_bundle)
+    return Settings(default.debug, identity, main, declared, secrets, api=api), reading.warnings
 
 
 def _main_section(ini: Ini) -> str:
@@ -326,7 +327,7 @@ def render_docs() -> str:
     """The tables of docs/hostmonitor.md."""
     from masakari.common.config_docs import render_options
 
-    return render_options(SECTIONS)
+    return render_options({**SECTIONS, API: Api})
 
 
 def render_sample() -> str:

@@ -24,7 +24,7 @@ from hostmonitor.prover import Prover
 from hostmonitor.state import StateFile
 from hostmonitor.verdict import judge
 from masakari import __version__
-from masakari.common import checkup, daemon, program
+from masakari.common import checkup, daemon, program, service_check
 from masakari.common.clock import Clock
 from masakari.common.errors import ConfigError, Unavailable
 from masakari.common.monitor import Reporting, loaded
@@ -101,7 +101,7 @@ class HostMonitor:
         return {**body, "last_alive": utc(alive_at)} if newer else body
 
     def _answered(self, body: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        if "evidence" in body and answer:
+        if "evidence" in body and "recovery" in answer:
             recovery, status = answer.get("recovery") or "", answer.get("status") or "ignored"
             self.inbox.put(Answered(str(body.get("pacemaker_name")), str(body["id"]), str(recovery), str(status)))
 
@@ -191,7 +191,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _checks(arguments: argparse.Namespace, loaded: Loaded) -> list[checkup.Check]:
-    return check.checks(loaded.settings, Clock())
+    settings: config.Settings = loaded.settings
+    return [*check.checks(settings, Clock()), *service_check.checks(settings, Clock())]
 
 
 PROGRAM = program.Program(

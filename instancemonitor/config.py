@@ -11,7 +11,6 @@ from masakari.common.config import (
     ABSOLUTE_PATH,
     Integer,
     Number,
-    Reading,
     Section,
     Text,
     Words,
@@ -20,7 +19,6 @@ from masakari.common.config import (
 )
 from masakari.common.ini import Ini
 from masakari.common.monitor_config import (
-    FOREIGN,
     Default,
     Monitor,
     MonitorSettings,
@@ -28,6 +26,7 @@ from masakari.common.monitor_config import (
     state_dir_option,
     urls_option,
 )
+from masakari.common.openstack_conf import API, Api, is_theirs, read, with_defaults
 from masakari.common.sender import Delivery
 
 DEFAULT_PATH = "/etc/instancemonitor/instancemonitor.conf"
@@ -46,9 +45,16 @@ class Callback(Monitor):
         12,
         Integer(1, 100000),
         "Tries after which a report that is still undelivered is an error in the log; it is kept.",
+        aliases=("retry_max",),
         since="2015",
     )
-    interval: float = option(10, Number(0.1, 3600), "Longest pause between two tries, in seconds.", since="2015")
+    interval: float = option(
+        10,
+        Number(0.1, 3600),
+        "Longest pause between two tries, in seconds.",
+        aliases=("retry_interval",),
+        since="2015",
+    )
     retry_timeout: float = option(10, Number(0.1, 600), "Seconds that a try may take.", since="2015")
     state_dir: str = state_dir_option(STATE_DIR)
 
@@ -81,7 +87,7 @@ class Events(Section):
 
 
 SECTIONS: dict[str, type[Section]] = {"callback": Callback, "libvirt": Libvirt, "events": Events, "DEFAULT": Default}
-OTHERS = {**FOREIGN, "host": "", "process": ""}
+OTHERS = {"host": "", "process": ""}
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Settings(MonitorSettings):
     @property
     def region_id(self) -> str:
         """The region sent along with each report."""
-        return self.callback.regionID
+        return self.callback.regionID or self.region_of_api
 
     @property
     def delivery(self) -> Delivery:
@@ -123,20 +129,21 @@ class Settings(MonitorSettings):
 
 def load(path: str) -> tuple[Settings, list[str]]:
     """Read and check a file; the settings and what is worth a warning. ConfigError with everything that is wrong."""
-    reading = Reading(Ini(path), SECTIONS, OTHERS)
+    reading, api = read(Ini(path, loose=is_theirs), "callback", SECTIONS, OTHERS)
     callback, libvirt, events, default = (reading.sections[name] for name in SECTIONS)
     assert isinstance(callback, Callback) and isinstance(libvirt, Libvirt)
     assert isinstance(events, Events) and isinstance(default, Default)
-    identity = identify(reading, "callback", callback)
+    identity = identify(reading, "callback", callback, signed=api is None)
     reading.finish()
-    return Settings(default.debug, identity, callback, libvirt, events), reading.warnings
+    api = api and with_defaults(api, callback.regionID, callback.ca_bundle)
+    return Settings(default.debug, identity, callback, libvirt, events, api=api), reading.warnings
 
 
 def render_docs() -> str:
     """The tables of docs/instancemonitor.md."""
     from masakari.common.config_docs import render_options
 
-    return render_options(SECTIONS)
+    return render_options({**SECTIONS, API: Api})
 
 
 def render_sample() -> str:

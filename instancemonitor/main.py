@@ -14,7 +14,7 @@ from instancemonitor import checkup, config
 from instancemonitor.model import Message
 from masakari import __version__
 from masakari.common import checkup as online
-from masakari.common import daemon, node, program
+from masakari.common import daemon, node, program, service_check
 from masakari.common.clock import Clock
 from masakari.common.errors import ConfigError
 from masakari.common.monitor import Reporting, loaded
@@ -151,7 +151,9 @@ def _uri(arguments: argparse.Namespace, settings: config.Settings) -> str:
 
 
 def _checks(arguments: argparse.Namespace, loaded: Loaded) -> list[online.Check]:
-    return checkup.checks(loaded.settings, _uri(arguments, loaded.settings), Clock())
+    settings: config.Settings = loaded.settings
+    ours = checkup.checks(settings, _uri(arguments, settings), Clock())
+    return [*ours, *service_check.checks(settings, Clock())]
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

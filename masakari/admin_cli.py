@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from masakari import __version__
+from masakari import __version__, config_openstack
 from masakari.admin import Answer, Operator, Refused
 from masakari.admin_text import jsonable
 from masakari.common.clock import Clock
 from masakari.common.config import Reading
 from masakari.common.errors import ConfigError, MasakariError, Unavailable
-from masakari.common.ini import Ini
 from masakari.config import DEFAULT_PATH, SECTIONS, Db, Safety, Settings, VmhaDataManage
 from masakari.database import open_database
 
@@ -173,7 +172,7 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
 
 def _load(path: str) -> Settings:
     """The sections of the file that matter here."""
-    ini = Ini(path)
+    ini = config_openstack.translated(path).ini
     for name in [name for name in ini.section_lines if name not in USED]:
         del ini.section_lines[name], ini.sections[name]
     reading = Reading(ini, {name: SECTIONS[name] for name in USED})

@@ -111,7 +111,7 @@ def _data_again(row: dict[str, Any], recovery: Recovery, keep_spare: bool) -> di
     """What a recovery remembers over a retry. Proofs, isolation and requests of the first try are not among it."""
     old = recovery.data
     if recovery.kind == "host":
-        data: dict[str, Any] = {key: old[key] for key in ("boot_id", "report", "forced") if key in old}
+        data: dict[str, Any] = {key: old[key] for key in ("boot_id", "report", "forced", "aggregates") if key in old}
         if old.get("first_sent_at") or old.get("sent_before"):
             # Its instances may be elsewhere: a cancel must not bring the host back.
             data["sent_before"] = True

@@ -4,6 +4,7 @@
     GET /may-start?host=H  whether nova-compute of a host may start, asked by that host; up_s=N: booted N seconds ago
     GET /healthz           whether callbacks can be taken, and what else was looked at
     GET /metrics           for Prometheus
+    GET /, and /v1/...     the v1 API of OpenStack's instance-ha service: masakari/instance_ha/
 
 Every answer but /metrics is a JSON object; an error names its field: {"error": ..., "field": ...}. What isn't
 HTTP in the first place is answered by waitress itself, in plain text.
@@ -58,6 +59,10 @@ MayStart = Callable[[str, float], tuple[bool, str]]
 Unavailable."""
 
 
+OpenStackApi = Callable[[Environ], "Answer"]
+"""Answers what belongs to the v1 API of OpenStack."""
+
+
 class Intake(Protocol):
     """Where accepted callbacks go."""
 
@@ -101,6 +106,7 @@ class Api:
         callbacks_mode: str,
         clock: Clock,
         may_start: MayStart,
+        openstack_api: OpenStackApi,
     ) -> None:
         assert callbacks_mode in ("signed", "hold", "open"), callbacks_mode
         self.keys = keys
@@ -110,6 +116,7 @@ class Api:
         self._callbacks_mode = callbacks_mode
         self._clock = clock
         self._may_start = may_start
+        self._openstack_api = openstack_api
         self._refusals = Refusals(clock)
         self._routes: dict[str, tuple[tuple[str, ...], Callable[[Environ], Answer]]] = {
             "/": (("POST",), self._post_callback),
@@ -131,6 +138,8 @@ class Api:
 
     def _answer(self, environ: Environ) -> Answer:
         path = environ.get("PATH_INFO") or "/"
+        if path == "/v1" or path.startswith("/v1/") or (path == "/" and environ["REQUEST_METHOD"] in ("GET", "HEAD")):
+            return self._openstack_api(environ)
         if path not in self._routes:
             return Answer.error(404, "no such path; callbacks go to /")
         methods, handler = self._routes[path]
@@ -232,9 +241,10 @@ def make_app(
     callbacks_mode: str,
     clock: Clock,
     may_start: MayStart,
+    openstack_api: OpenStackApi,
 ) -> Api:
     """The WSGI application. `callbacks_mode`: signed, hold or open, as in [auth]; `keys`: by key id."""
-    return Api(intake, health, metrics, keys, callbacks_mode, clock, may_start)
+    return Api(intake, health, metrics, keys, callbacks_mode, clock, may_start, openstack_api)
 
 
 class Refusals:

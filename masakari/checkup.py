@@ -159,7 +159,8 @@ def of_keys(keys: Mapping[str, Key], callbacks: str) -> Outcome:
     """Whether anybody can sign."""
     if keys:
         return ok("keys", f"of {count(len({key.host for key in keys.values()}), 'host')}")
-    told = f"there are none, and callbacks = {callbacks}: no report is signed"
+    done = "every callback is refused" if callbacks == "signed" else "no report is signed"
+    told = f"there are none, and callbacks = {callbacks}: {done}"
     return warning("keys", told, "masakari-keys makes them; docs/monitors.md")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from masakari import config_checks
+from masakari import config_checks, config_openstack
 from masakari.common.config import (
     ABSOLUTE_PATH,
     HTTP_URL,
@@ -22,9 +22,9 @@ from masakari.common.config import (
     YesNo,
     option,
 )
-from masakari.common.errors import ConfigError
-from masakari.common.ini import Ini
 from masakari.common.keys import Key, load_keys
+from masakari.config_failure import HostFailure, InstanceFailure, ProcessFailure
+from masakari.config_instance_ha import InstanceHa
 
 DEFAULT_PATH = "/etc/masakari/masakari.conf"
 DEFAULT_SQLITE_FILE = "/var/lib/masakari/controller/masakari.sqlite"
@@ -389,6 +389,9 @@ class Settings:
     db: Db = field(default_factory=Db)
     log: Log = field(default_factory=Log)
     recover_starter: RecoverStarter = field(default_factory=RecoverStarter)
+    host_failure: HostFailure = field(default_factory=HostFailure)
+    instance_failure: InstanceFailure = field(default_factory=InstanceFailure)
+    process_failure: ProcessFailure = field(default_factory=ProcessFailure)
     nova: Nova = field(default_factory=Nova)
     vmha_data_manage: VmhaDataManage = field(default_factory=VmhaDataManage)
     auth: Auth = field(default_factory=Auth)
@@ -396,6 +399,7 @@ class Settings:
     return_: Return = field(default_factory=Return)
     notify: Notify = field(default_factory=Notify)
     controller: Controller = field(default_factory=Controller)
+    instance_ha: InstanceHa = field(default_factory=InstanceHa)
 
     def __post_init__(self) -> None:
         _derive(self.controller, name=f"{os.uname().nodename}:{self.wsgi.server_port}")
@@ -413,18 +417,13 @@ def load(path: str) -> tuple[Settings, list[str]]:
 
     ConfigError with every problem of the file, and of the keys file it names.
     """
-    reading = Reading(Ini(path), SECTIONS)
+    given = config_openstack.translated(path)
+    given.ini.problems += given.problems
+    reading = Reading(given.ini, SECTIONS, given.others)
+    reading.warnings += given.warnings
     parts: dict[str, Any] = {part.name: reading.sections[part.name.rstrip("_")] for part in fields(Settings)}
     settings = Settings(**parts)
     config_checks.check(settings, reading)
-    if os.path.exists(settings.auth.keys_file):
-        try:
-            if not load_keys(settings.auth.keys_file) and settings.auth.callbacks == "signed":
-                problem = f"there is no key in {settings.auth.keys_file}; run: {config_checks.ADD_KEY}"
-                reading.problem("auth", "keys_file", problem)
-        except ConfigError as error:
-            for problem in error.problems:
-                reading.problem_elsewhere("auth", "keys_file", problem)
     reading.finish()
     return settings, reading.warnings
 
@@ -432,9 +431,7 @@ def load(path: str) -> tuple[Settings, list[str]]:
 def read_keys(settings: Settings) -> dict[str, Key]:
     """The keys that sign callbacks. Errors as of load_keys.
 
-    Empty when there is no keys file and callbacks needn't be signed.
+    Empty when there is no keys file; whether that may be has been said by load().
     """
     path = settings.auth.keys_file
-    if settings.auth.callbacks != "signed" and not os.path.exists(path):
-        return {}
-    return load_keys(path)
+    return load_keys(path) if os.path.exists(path) else {}

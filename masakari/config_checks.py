@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from masakari import config_openstack
 from masakari.common.config import Reading
+from masakari.common.errors import ConfigError
+from masakari.common.keys import load_keys
 
 if TYPE_CHECKING:
-    from masakari.config import Db, Nova, Settings
+    from masakari.config import Auth, Db, Nova, Settings
 
 LEASE_MARGIN_S = 5
 ADD_KEY = "masakari-keys add HOST --cluster-port ADDRESS:PORT"
@@ -94,17 +97,33 @@ def _check_times(settings: Settings, reading: Reading) -> None:
 
 
 def _check_files(settings: Settings, reading: Reading) -> None:
-    bundle, keys_file = settings.nova.ca_bundle, settings.auth.keys_file
+    bundle = settings.nova.ca_bundle
     if bundle and not os.path.isfile(bundle):
         reading.problem("nova", "ca_bundle", f"there is no file {bundle}")
-    if settings.auth.callbacks == "signed" and not os.path.exists(keys_file):
-        reading.problem(
-            "auth",
-            "keys_file",
-            f"there is no file {keys_file}; with callbacks = signed nothing would be believed without it. Run: "
-            f"masakari-keys init; then for each host: {ADD_KEY}",
-            ("auth", "callbacks"),
-        )
+    _check_keys(settings.auth, reading)
+
+
+def _check_keys(auth: Auth, reading: Reading) -> None:
+    """Signed callbacks need keys. In OpenStack's form they are not all that comes: the controller can do without."""
+    path = auth.keys_file
+    if not os.path.exists(path):
+        lacking = f"there is no file {path}; with callbacks = signed nothing is believed without it"
+        advice = f"masakari-keys init; then for each host: {ADD_KEY}"
+    else:
+        try:
+            if load_keys(path):
+                return
+        except ConfigError as error:
+            for problem in error.problems:
+                reading.problem_elsewhere("auth", "keys_file", problem)
+            return
+        lacking, advice = f"there is no key in {path}", ADD_KEY
+    if auth.callbacks != "signed":
+        return
+    if config_openstack.in_this_form(reading.ini):
+        reading.warn("auth", "keys_file", f"{lacking}: every callback is refused. To take them, run: {advice}")
+    else:
+        reading.problem("auth", "keys_file", f"{lacking}; run: {advice}", ("auth", "callbacks"))
 
 
 def _check_command(command: str, reading: Reading) -> None:

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from masakari import config
+from masakari import config, openstack_options
 from masakari.common import config_docs
 
 
 def render_docs() -> str:
     """docs/configuration.md."""
-    return _DOCS_HEAD + config_docs.render_options(config.SECTIONS)
+    return _DOCS_HEAD + config_docs.render_options(config.SECTIONS) + _render_openstack()
+
+
+def _render_openstack() -> str:
+    """The part on OpenStack's form: which of its options are used as what, and which are not."""
+    parts = [_OPENSTACK_HEAD, "| option there | used as |\n|---|---|\n"]
+    for group in openstack_options.USED:
+        for section, names in group.ways:
+            parts += [f"| `[{section}] {name}` | `[{group.section}] {ours}` |\n" for name, ours in names.items()]
+    for section, ways in openstack_options.TRANSLATED.items():
+        parts += [f"| `[{section}] {name}` | {how} |\n" for name, how in ways.items()]
+    parts.append(_OPENSTACK_UNUSED)
+    for section, reasons in openstack_options.UNUSED.items():
+        parts += [f"| `[{section}]`: {_code(names)} | {why} |\n" for why, names in reasons.items()]
+    for why, names in openstack_options.UNUSED_SECTIONS.items():
+        parts.append(f"| {_code(names, '[{}]')}, as a whole | {why} |\n")
+    return "".join(parts)
+
+
+def _code(names: str, form: str = "{}") -> str:
+    return ", ".join(f"`{form.format(name)}`" for name in names.split())
 
 
 def render_sample() -> str:
@@ -47,4 +67,33 @@ sample with every option is `etc/masakari/masakari.conf`.
 
 This page is made from the program (`masakari/config.py`); a test compares the two.
 
+"""
+
+_OPENSTACK_HEAD = """
+## A file in OpenStack's form
+
+A `masakari.conf` as OpenStack's Masakari has it can be given to the controller as it is. What has a meaning here is used as if
+it stood in our own section; everything else is named in a warning at start, each once, with the reason. `--check-config` shows
+the same.
+
+- Both forms may stand in one file. What our own sections say goes before it, and a warning names what says otherwise there. Of the
+  table, upper lines go before lower ones.
+- User, password and domain of the user belong together, and so do project and domain of the project: those of
+  `[keystone_authtoken]` fill in only what `[DEFAULT]` leaves open for the same user or project. The user needs the role admin for
+  Nova, and must be allowed to ask Keystone about tokens.
+- `[database] connection` is used as a whole, or not at all if `[db]` names another database. In its user and password, signs like
+  `@` and `/` must be percent-encoded. The controller makes tables of its own there and touches none of OpenStack's Masakari.
+- Sections that only that form has may stand there twice, and so may their options: the last one counts. An indented line goes on
+  with the value above it. `$` and `%` stand for themselves, and `[DEFAULT]` gives nothing to other sections.
+- `[host_failure]`, `[instance_failure]` and `[process_failure]` are described above.
+- If the file has `[keystone_authtoken]`, the controller starts without keys for callbacks: the v1 API works, and every callback is
+  refused, which a warning says, until keys are made (`masakari-keys init`, `masakari-keys add`) and the controller is reloaded.
+
+"""
+
+_OPENSTACK_UNUSED = """
+Not used, and named so:
+
+| option there | why |
+|---|---|
 """

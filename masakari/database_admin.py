@@ -16,7 +16,7 @@ from pymysql.constants import ER
 from masakari.common.errors import MasakariError, Unavailable
 from masakari.config import Db
 from masakari.database_mysql import MysqlLink
-from masakari.database_setup import GRANT_OPTION, Login, Right, Tables, by_place, grant_on, missing, name
+from masakari.database_setup import GRANT_OPTION, HERE, Login, Right, Tables, by_place, grant_on, missing, name
 
 WAITS_FOR_TABLE_S = 30
 _NO_ENTRY = {ER.ACCESS_DENIED_ERROR, 1130, 1698}
@@ -70,7 +70,7 @@ class Admin:
         except pymysql.MySQLError as error:
             if _code(error) in _NO_ENTRY:
                 raise NoEntry(_words(error)) from error
-            raise Unavailable(_words(error)) from error
+            raise Unavailable(f"the server on {login.where} can't be reached: {_words(error)}") from error
         self._cursor = self._connection.cursor()
         self._run("SET SESSION lock_wait_timeout = %(wait_s)s", {"wait_s": WAITS_FOR_TABLE_S})
 
@@ -176,7 +176,10 @@ class Admin:
             return int(self._cursor.execute(statement, params))
         except pymysql.MySQLError as error:
             if not self._connection.open or _code(error) in (2006, 2013):
-                raise Unavailable(_words(error)) from error
+                told = (
+                    f"the server on {self.login.where} went away: {_words(error)}. What was done stays; run this again"
+                )
+                raise Unavailable(told) from error
             words = _words(error)
             password = str((params or {}).get("password", ""))
             if password:
@@ -208,16 +211,20 @@ def own_rights(settings: Db) -> tuple[str, list[Right], str]:
         link.close()
 
 
-def own_address(settings: Db) -> str:
-    """This machine's address on its way to the server; localhost with a socket. Raises Unavailable when nobody is there."""
+def own_hosts(settings: Db) -> list[str]:
+    """What the server may call this machine: its address on the way there. Raises Unavailable when nobody is there.
+
+    On the same machine it may be localhost as well, always with a socket, and else if the server looks names up.
+    """
     if settings.unix_socket:
-        return "localhost"
+        return ["localhost"]
     place = (settings.host, settings.port)
     try:
         with socket.create_connection(place, timeout=settings.connect_timeout_s) as way:
-            return str(way.getsockname()[0])
+            own = str(way.getsockname()[0])
     except OSError as error:
         raise Unavailable(f"{settings.host}:{settings.port} can't be reached from here: {error}") from error
+    return [own, "localhost"] if own in HERE else [own]
 
 
 def _rights(ask: Any, user: str, host: str) -> list[Right]:

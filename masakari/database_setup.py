@@ -18,6 +18,8 @@ HERE = ("localhost", "127.0.0.1", "::1")
 OURS = {"schema_version", "notification_list"}
 """A database with none of these tables is empty, or another program's."""
 
+VERSION = "INSERT INTO schema_version"
+
 
 @dataclass(frozen=True, slots=True)
 class Login:
@@ -56,10 +58,15 @@ def login(db: Db, file: Mapping[str, str], socket: str, usual_socket: str) -> Lo
 
 
 def statements(script: str, database: str) -> list[str]:
-    """The statements of create_vmha_database.sql, for a database of this name."""
+    """The statements of create_vmha_database.sql, for a database of this name.
+
+    The versions it stores at its end come in one go: otherwise an interruption there looks like an earlier version.
+    """
     bare = re.sub(r"^\s*--.*$", "", script, flags=re.MULTILINE)
     found = [part.strip() for part in re.split(r";\s*$", bare, flags=re.MULTILINE)]
-    return [_for_database(statement, database) for statement in found if statement]
+    whole = [_for_database(statement, database) for statement in found if statement]
+    first = next(at for at, statement in enumerate(whole) if statement.startswith(VERSION))
+    return [*whole[:first], "START TRANSACTION", *whole[first:], "COMMIT"]
 
 
 def _for_database(statement: str, database: str) -> str:

@@ -21,7 +21,7 @@ from masakari.common.ini import Ini
 from masakari.common.text import count
 from masakari.config import DEFAULT_PATH, Db
 from masakari.database import SCHEMA_VERSION
-from masakari.database_admin import Admin, NoEntry, Refused, own_address, own_rights
+from masakari.database_admin import Admin, NoEntry, Refused, own_hosts, own_rights
 from masakari.database_setup import (
     RIGHTS,
     Login,
@@ -103,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=_account_host,
         metavar="HOST",
         help="where the account may come from, as the server sees it; may be repeated (default: the address of this machine from "
-        "which it reaches [db] host; localhost with [db] unix_socket)",
+        "which it reaches [db] host; localhost, too, if both are one machine)",
     )
     upgrading = _verb(verbs, "upgrade", upgrade, "bring the tables of an earlier release, or of 2015, up to date")
     for administering in (creating, upgrading):
@@ -140,7 +140,7 @@ def create(arguments: argparse.Namespace, db: Db) -> int:
     with _administrator(arguments, db) as admin:
         if db.user in ("root", admin.login.user):
             raise NotDone(f"[db] user is {db.user}, an administrator: give the controller an account of its own")
-        hosts = arguments.hosts or [own_address(db)]
+        hosts = arguments.hosts or own_hosts(db)
         _make_tables(admin, db)
         others = [right for host in hosts for right in _make_account(admin, arguments, db, host)]
     if others:
@@ -240,7 +240,8 @@ def _nothing_else(db: Db) -> Outcome:
     more = surplus(rights, db.name)
     if more:
         _, others = within(more, db.name)
-        advice = _revoking(more, account) if others else f"{NAME} create takes them away"
+        host = account.rpartition("@")[2]
+        advice = _revoking(more, account) if others else f"{NAME} create --from {host} takes them away"
         return not_ok(subject, f"{account} has rights that it does not need: {in_words(more)}", advice)
     if role:
         return not_ok(subject, f"{account} has those of the role {role}, too", f"REVOKE {role} FROM {_quoted(account)}")
@@ -376,8 +377,8 @@ def _age(tables: Tables) -> str:
 
 def _other_rights(rights: list[Right], account: str) -> str:
     return (
-        f"has rights elsewhere, that it does not need: {in_words(rights)}. They are left alone, as another program may need them. If "
-        f"none does, as the database's administrator: {_revoking(rights, account)}"
+        f"has rights elsewhere that it does not need: {in_words(rights)}. They are left alone, as another program may need them. "
+        f"If none does, as the database's administrator: {_revoking(rights, account)}"
     )
 
 

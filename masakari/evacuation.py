@@ -6,10 +6,11 @@ what Nova shows. Both may be asked again at any time: the same facts give the sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from masakari.choice import EVERY, Choice, left_out, wants_ha
 from masakari.model import Instance
 from masakari.nova import Action, Migration, Server
 
@@ -20,8 +21,6 @@ NEEDS_RESET = ("paused", "resized")
 MIGRATION_ENDED = ("error", "failed")
 MIGRATION_GONE = (*MIGRATION_ENDED, "completed", "cancelled")
 MIGRATION_OVER = (*MIGRATION_ENDED, "done", "completed")
-TRUE_WORDS = ("true", "on", "yes", "1")
-FALSE_WORDS = ("false", "off", "no", "0")
 
 RANK_FIRST, RANK_ACTIVE, RANK_STOPPED = 0, 1, 2
 
@@ -52,10 +51,11 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings a move depends on; seconds."""
+    """The settings a move depends on; seconds, and which instances are chosen."""
 
     action_settle_s: float = 15
     evacuation_timeout_s: float = 900
+    choice: Choice = EVERY
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,36 +67,22 @@ class Target:
     host: str = ""
 
 
-def wants_ha(metadata: Mapping[str, str]) -> bool | None:
-    """The owner's wish: True (first in line), False (left alone), None (said nothing).
-
-    `HA-Enabled: off` is the key of 2015, `HA_Enabled: true|false` that of OpenStack Masakari.
-    """
-    for key in ("HA-Enabled", "HA_Enabled"):
-        word = str(metadata.get(key, "")).strip().lower()
-        if word in FALSE_WORDS:
-            return False
-        if word in TRUE_WORDS and key == "HA_Enabled":
-            return True
-    return None
-
-
-def consider(server: Server, failed_host: str) -> Plan:
+def consider(server: Server, failed_host: str, choice: Choice = EVERY) -> Plan:
     """Decide from the server's own record whether it is to be evacuated."""
-    wish = wants_ha(server.metadata)
     task = server.task_state or ""
     if server.host != failed_host:
         return Plan(False, f"Nova books it on {server.host}")
-    if wish is False:
-        return Plan(False, "left out: its metadata says HA_Enabled false")
+    reason = left_out(server.metadata, server.vm_state, choice)
+    if reason:
+        return Plan(False, reason)
     if task in MOVING:
         return Plan(False, f"{task} when the host died: it may run on another host, see its migrations in Nova")
     if task == "deleting" or server.vm_state in ("deleted", "soft-delete", "building"):
         return Plan(False, f"{task or server.vm_state}: not moved")
     if server.vm_state not in EVACUABLE + NEEDS_RESET and task not in REBUILDING:
         return Plan(False, f"{server.vm_state}: Nova can't evacuate it, start it by hand once its host is back")
-    if wish is True:
-        return Plan(True, "HA_Enabled", RANK_FIRST)
+    if wants_ha(server.metadata, choice.key):
+        return Plan(True, choice.key, RANK_FIRST)
     priority = RANK_STOPPED if server.vm_state == "stopped" else RANK_ACTIVE
     return Plan(True, server.vm_state, priority)
 
@@ -149,7 +135,7 @@ def next_move(
         settled = _unsettled(instance, now, rules)
         if settled and instance.action_answer != "accepted":
             return settled
-    return _foreign(instance, server, migrations, now, rules) or _first(server, failed_host)
+    return _foreign(instance, server, migrations, now, rules) or _first(instance, server, failed_host, rules.choice)
 
 
 def _foreign(
@@ -172,9 +158,16 @@ def _foreign(
     return Move("fail", f"{told} has not ended; when nothing works on it any more, reset its state to error and retry")
 
 
-def _first(server: Server, failed_host: str) -> Move:
+def _once_listed(instance: Instance, choice: Choice) -> Choice:
+    """The choice for an instance that is on the list: an error of later is no reason, and what we have begun is ended."""
+    begun = instance.action in ("evacuate", "reset_state") or (instance.action is None and instance.retry_cnt > 0)
+    in_error = choice.in_error or begun or instance.was.get("vm_state") != "error"
+    return replace(choice, unmarked=choice.unmarked or begun, in_error=in_error)
+
+
+def _first(instance: Instance, server: Server, failed_host: str, choice: Choice) -> Move:
     """Nothing is under way, and the server's own record names the failed host."""
-    plan = consider(server, failed_host)
+    plan = consider(server, failed_host, _once_listed(instance, choice))
     if not plan.evacuate:
         return Move("skip", plan.reason)
     if server.vm_state in NEEDS_RESET:

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
-from masakari import evacuation, store
+from masakari import choice, evacuation, store
 from masakari.carry import keep, kept
 from masakari.common.errors import MaybeSent, Rejected, Unavailable
 from masakari.database import Tx
-from masakari.evacuation import Move
+from masakari.evacuation import Move, Plan
+from masakari.host_aggregates import leave
 from masakari.host_look import (
     Look,
     cancelled,
@@ -51,13 +52,18 @@ def list_instances(visit: Visit) -> Outcome:
     if changed:
         return changed
     effects = _take_in(visit, view, visit.instances())
-    many = sum(1 for server in view.here.values() if evacuation.consider(server, recovery.hostname).evacuate)
+    many = sum(_plan(visit, server).evacuate for server in view.here.values())
     return advance("evacuate", f"{many} of {len(view.here)} instances to evacuate", effects=effects)
+
+
+def _plan(visit: Visit, server: Server) -> Plan:
+    chosen = choice.of_host(visit.world.settings.host_failure)
+    return evacuation.consider(server, visit.recovery.hostname, chosen)
 
 
 def _observed(visit: Visit, view: View) -> Outcome:
     """Observe mode: say of each instance what would be done, and end."""
-    plans = [(server, evacuation.consider(server, visit.recovery.hostname)) for server in view.here.values()]
+    plans = [(server, _plan(visit, server)) for server in view.here.values()]
     for server, plan in plans:
         visit.note(
             "decision", f"would {'evacuate' if plan.evacuate else 'leave'} {server.name}", plan.reason, server.id
@@ -74,12 +80,13 @@ def _take_in(visit: Visit, view: View, known: Sequence[Instance]) -> list[Effect
     if not fresh:
         return []
     report, crashed = recovery.data.get("report"), _crashed(visit, fresh)
+    plans = {server.id: _plan(visit, server) for server in fresh}
 
     def write(tx: Tx) -> None:
         busy = store.active_instances(tx, [server.id for server in fresh])
         new = []
         for server in fresh:
-            plan = evacuation.consider(server, recovery.hostname)
+            plan = plans[server.id]
             was = evacuation.before(server)
             if server.id in busy:
                 instance, kind = busy[server.id]
@@ -105,7 +112,7 @@ def _take_in(visit: Visit, view: View, known: Sequence[Instance]) -> list[Effect
             tx.execute_many("instance_add", new)
 
     for server in fresh:
-        plan = evacuation.consider(server, recovery.hostname)
+        plan = plans[server.id]
         if not plan.evacuate:
             visit.note("decision", f"{server.name} is not evacuated", plan.reason, server.id)
     return [write]
@@ -320,6 +327,9 @@ def finish(visit: Visit) -> Outcome:
         return advance("evacuate", f"{len(late)} arrived late", effects=_take_in(visit, view, rows))
     if recovery.cancel_by and not ever_requested(recovery):
         return cancelled(visit)
+    leaving = leave(visit)
+    if leaving:
+        return leaving
     spare = [] if served(visit) else spare_back(visit)
     if isinstance(spare, Outcome):
         return spare

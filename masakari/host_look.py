@@ -100,7 +100,7 @@ def rebooted(recovery: Recovery, known: hosts.Known) -> bool:
 def cancelled(visit: Visit) -> Outcome:
     """The operator's word: nothing new is requested; what is in flight is followed, our own disable is undone."""
     recovery = visit.recovery
-    if requested(recovery) and recovery.step in ("reserve", "enable_target", "list"):
+    if requested(recovery) and recovery.step in ("reserve", "enable_target", "aggregates", "list"):
         return advance("evacuate", "cancelled: following what is in flight")
     by = recovery.cancel_by
     return advance("undo", f"cancelled by {by}", data={"end": ["cancelled", f"cancelled by {by}"]})
@@ -218,8 +218,10 @@ def hold_reason(visit: Visit, seen: Look) -> str:
 
 
 def disable_reason(visit: Visit) -> str:
-    """What an operator reads in `openstack compute service list`."""
-    return f"masakari recovery {visit.recovery.id}: {visit.recovery.kind} failure"
+    """What an operator reads in `openstack compute service list`. Its beginning is how our own disables are known."""
+    recovery, settings = visit.recovery, visit.world.settings
+    section = settings.process_failure if recovery.kind == "process" else settings.host_failure
+    return f"masakari recovery {recovery.id}: {section.service_disable_reason or f'{recovery.kind} failure'}"
 
 
 def unknown_to_nova(visit: Visit) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from masakari import evacuation, hosts, proof, store
+from masakari import choice, evacuation, hosts, proof, store
 from masakari.database import Tx
 from masakari.evacuation import Move
 from masakari.host_look import nova_life, proof_rules
@@ -23,7 +23,11 @@ TARGET_SEEN_S = 5.0
 def moves_of(visit: Visit, view: View, rows: Sequence[Instance]) -> dict[str, Move]:
     """What to do now with each of these instances; uuid -> move."""
     settings = visit.world.settings
-    rules = evacuation.Rules(settings.safety.action_settle_s, settings.recover_starter.evacuation_timeout_s)
+    rules = evacuation.Rules(
+        settings.safety.action_settle_s,
+        settings.recover_starter.evacuation_timeout_s,
+        choice.of_host(settings.host_failure),
+    )
     to = {row.uuid: row.action_target or _chosen_by_nova(view, row) for row in rows}
     targets = {host: _target_state(visit, host) for host in set(to.values()) if host}
     pause, most = settings.recover_starter.recovery_retry_interval, settings.recover_starter.recovery_max_retry_cnt

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from masakari import evacuation, hosts
+from masakari import choice, evacuation, hosts
 from masakari.carry import keep, kept
 from masakari.common.errors import LeaseLost, MaybeSent
 from masakari.database import Tx
@@ -50,9 +50,9 @@ def reserve(visit: Visit) -> Outcome:
         return advance("list", reason, data={"method": method}, target="")
     if recovery.data.get("first_sent_at"):
         return hold("no_spare", _no_spare(recovery.cluster_port, refused) + "; add one to go on", seconds=LOOK_AGAIN_S)
-    if not any(
-        evacuation.consider(server, recovery.hostname).evacuate for server in world.nova.servers(recovery.hostname)
-    ):
+    chosen = choice.of_host(world.settings.host_failure)
+    servers = world.nova.servers(recovery.hostname)
+    if not any(evacuation.consider(server, recovery.hostname, chosen).evacuate for server in servers):
         return advance("list", "nothing to evacuate: no reserved host is needed", data={"method": method}, target="")
     return end(
         "failed",
@@ -108,7 +108,7 @@ def _take(visit: Visit, spare_id: int, service: Service, method: str) -> Outcome
 
     visit.note("decision", f"reserved host {service.host}", "oldest usable spare of the segment")
     return advance(
-        "list" if service.enabled else "enable_target",
+        _once_enabled(visit) if service.enabled else "enable_target",
         f"reserved host {service.host}",
         effects=[take],
         target=service.host,
@@ -143,7 +143,15 @@ def enable_target(visit: Visit) -> Outcome:
             )
         visit.act("enable the reserved host", lambda: nova.enable(service), reason=recovery.target)
         return wait(0.1, f"waiting for Nova to show {recovery.target} enabled")
-    return advance("list", f"reserved host {recovery.target} is up and enabled", data={"target_seen_at": visit.now})
+    return advance(
+        _once_enabled(visit), f"reserved host {recovery.target} is up and enabled", data={"target_seen_at": visit.now}
+    )
+
+
+def _once_enabled(visit: Visit) -> str:
+    """The step that follows once the reserved host is enabled."""
+    wanted = visit.world.settings.host_failure.add_reserved_host_to_aggregate
+    return "aggregates" if wanted else "list"
 
 
 def _drop_target(visit: Visit, reason: str) -> Outcome:
@@ -152,9 +160,9 @@ def _drop_target(visit: Visit, reason: str) -> Outcome:
     return replace(advance("reserve", reason), target="")
 
 
-def served(visit: Visit) -> bool:
-    """Whether an instance went to the spare, or may have."""
-    target = visit.recovery.target
+def served(visit: Visit, spare: str | None = None) -> bool:
+    """Whether an instance went to the spare of this recovery, or to one it had before, or may have."""
+    target = spare or visit.recovery.target
     return any(
         row.recover_to == target or (row.action_target == target and (row.status == "failed" or row.action is not None))
         for row in visit.instances()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from masakari.common.errors import Rejected
+from masakari.host_aggregates import leave
 from masakari.host_look import Look, ever_requested, look, reported, write_service
 from masakari.host_spare import served, spare_back
 from masakari.nova import Service
@@ -16,6 +17,9 @@ def undo(visit: Visit) -> Outcome:
     """Take back our own disable and give the spare back, then end as was decided."""
     recovery = visit.recovery
     status, reason = recovery.data.get("end") or ("cancelled", "")
+    leaving = leave(visit)
+    if leaving:
+        return leaving
     if ever_requested(recovery):
         unused = [] if served(visit) else spare_back(visit)
         if isinstance(unused, Outcome):

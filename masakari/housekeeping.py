@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from masakari import __version__, hook, store
+from masakari import __version__, hook, host_aggregates, store
 from masakari.common.errors import Rejected, Unavailable
 from masakari.common.text import sql_time
 from masakari.database import Duplicate, Tx
@@ -57,6 +57,7 @@ class Housekeeping:
             ("beat", TICK_S, self._beat),
             ("expire", TICK_S, self.expire),
             ("returns", RETURN_LOOK_S, self.see_returns),
+            ("spares", RETURN_LOOK_S, lambda: host_aggregates.tidy(self._world)),
             ("purge", HOUR_S, self.purge),
         )
         for name, every_s, task in tasks:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from masakari import evacuation, hosts, store
+from masakari import choice, evacuation, hosts, store
 from masakari.common.errors import MaybeSent, NotFound, Rejected
 from masakari.database import Tx
 from masakari.evacuation import Move
@@ -151,6 +151,11 @@ def _list(visit: Visit, known: hosts.Known) -> Outcome:
 
 def _rows_for(visit: Visit, servers: Sequence[tuple[Server, dict[str, object]]]) -> Effect:
     recovery, now = visit.recovery, visit.now
+    chosen = choice.of_host(visit.world.settings.host_failure)
+    reasons = {server.id: choice.left_out(server.metadata, server.vm_state, chosen) for server, _ in servers}
+    for server, _ in servers:
+        if reasons[server.id]:
+            visit.note("decision", f"{server.name} is not started in place", reasons[server.id], server.id)
 
     def write(tx: Tx) -> None:
         taken = {row.uuid for row in store.instances(tx, recovery.id)}
@@ -165,7 +170,8 @@ def _rows_for(visit: Visit, servers: Sequence[tuple[Server, dict[str, object]]])
                     "host",
                     now,
                     was=was,
-                    status="new" if evacuation.wants_ha(server.metadata) is not False else "skipped",
+                    status="skipped" if reasons[server.id] else "new",
+                    reason=reasons[server.id],
                     report_id=recovery.data.get("report"),
                 )
                 for server, was in servers

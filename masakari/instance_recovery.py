@@ -6,12 +6,11 @@ started, rebooted or stopped by somebody since.
 
 from __future__ import annotations
 
-from masakari import store
+from masakari import choice, store
 from masakari.carry import keep, kept
 from masakari.common.errors import Conflict, MaybeSent, NotFound
 from masakari.common.notification import parse
 from masakari.common.text import utc
-from masakari.evacuation import wants_ha
 from masakari.model import Instance, Recovery
 from masakari.nova import Action, Server, Service
 from masakari.recovery import Outcome, Table, Visit, advance, end, hold, wait
@@ -57,14 +56,17 @@ def newer_action(actions: list[Action], failed_at: float) -> Action | None:
     return None
 
 
-def untrue(server: Server, recovery: Recovery, actions: list[Action], failed_at: float) -> str:
+def untrue(
+    server: Server, recovery: Recovery, actions: list[Action], failed_at: float, chosen: choice.Choice = choice.EVERY
+) -> str:
     """Pure: why there is nothing to recover any more; empty when there is."""
     if server.host != recovery.hostname:
         return f"Nova books it on {server.host}"
     if server.task_state == "deleting" or server.vm_state in ("deleted", "soft-delete"):
         return "it is being deleted"
-    if wants_ha(server.metadata) is False:
-        return "left out: its metadata says HA_Enabled false"
+    left_out = choice.left_out(server.metadata, server.vm_state, chosen)
+    if left_out:
+        return left_out
     action = newer_action(actions, failed_at)
     if action:
         return f"{action.action} begun at {utc(action.start_time)}, after the failure ({action.request_id})"
@@ -85,7 +87,8 @@ def look(visit: Visit) -> Outcome:
         )
     except NotFound:
         return end("ignored", "Nova no longer knows it")
-    reason = untrue(server, recovery, actions, recovery.data.get("failed_at") or recovery.created_at)
+    failed_at = recovery.data.get("failed_at") or recovery.created_at
+    reason = untrue(server, recovery, actions, failed_at, choice.of_instance(visit.world.settings.instance_failure))
     if reason:
         return end("ignored", reason)
     held = host_held(visit, service)

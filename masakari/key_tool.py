@@ -19,6 +19,7 @@ from masakari.common.ini import Ini
 from masakari.common.keys import Key, load_keys
 from masakari.common.text import count, local, sql_time
 from masakari.config import DEFAULT_PATH, Auth
+from masakari.config_openstack import is_theirs
 from masakari.database import Tx
 
 NAME = "masakari-keys"
@@ -120,7 +121,7 @@ def _host_verb(
 
 def _path(config: str) -> str:
     """The file of keys that the settings name. Of what else is wrong with them nothing is said here."""
-    ini = Ini(config)
+    ini = Ini(config, loose=is_theirs)
     for name in [name for name in ini.sections if name != "auth"]:
         del ini.sections[name]
         ini.section_lines.pop(name, None)

@@ -15,6 +15,10 @@ from masakari.common.errors import ConfigError, Rejected, Unavailable
 from masakari.common.program import SIGNALS, Loaded
 from masakari.common.signature import Key
 from masakari.database import ControllerLock, Database, open_database
+from masakari.instance_ha.api import InstanceHa
+from masakari.instance_ha.failover import Failover
+from masakari.instance_ha.notifications import Notifications
+from masakari.instance_ha.tokens import Tokens
 from masakari.intake import Intake
 from masakari.keystone import CloudSettings, Keystone
 from masakari.metrics import Metrics
@@ -89,8 +93,16 @@ class Controller:
         self.intake = Intake(self.db, clock, lambda: self.settings, lambda: self.keys, self.workers.poke)
         self.signals = daemon.Signals()
         self.threads = daemon.Threads(self.signals.wake)
+        self.openstack_api = self._openstack_api()
         self.app = api.make_app(
-            self.intake, self.health, self.metrics, self.keys, settings.auth.callbacks, clock, self.may_start
+            self.intake,
+            self.health,
+            self.metrics,
+            self.keys,
+            settings.auth.callbacks,
+            clock,
+            self.may_start,
+            self.openstack_api.answer,
         )
         self.metrics.on_scrape(lambda metrics: housekeeping.fill_metrics(self.world, metrics))
 
@@ -98,6 +110,24 @@ class Controller:
         cloud = cloud_settings(settings)
         keystone = Keystone(cloud, self.clock, self.metrics.observe_nova)
         return Nova(keystone, cloud, self.clock, self.metrics.observe_nova)
+
+    def _openstack_api(self) -> InstanceHa:
+        return InstanceHa(
+            Failover(self.db, self._known_to_nova, lambda: self.settings, self.clock),
+            Notifications(self.db, self.intake, lambda: self.settings, self.clock),
+            self._tokens(self.settings),
+            lambda: self.settings,
+            api.Refusals(self.clock),
+        )
+
+    def _tokens(self, settings: config.Settings) -> Tokens:
+        cloud = cloud_settings(settings)
+        # Its own sign-in: connections to Keystone and to Nova are not shared.
+        keystone = Keystone(cloud, self.clock, self.metrics.observe_nova)
+        return Tokens(keystone, cloud, self.clock, settings.instance_ha.token_cache_s)
+
+    def _known_to_nova(self, host: str) -> bool:
+        return self.world.nova.service(host) is not None
 
     def _on_step(self, recovery: Any, step: str, seconds: float) -> None:
         self.metrics.step_seconds.observe(seconds, kind=recovery.kind, step=step)
@@ -205,10 +235,13 @@ class Controller:
             if getattr(settings, name) != getattr(self.settings, name):
                 log.warning("[%s] changed: that needs a restart, the old values stay in use", name)
         settings = replace(settings, **{name: getattr(self.settings, name) for name in fixed})
-        nova = self._nova(settings) if cloud_settings(settings) != cloud_settings(self.settings) else self.world.nova
+        same_cloud = cloud_settings(settings) == cloud_settings(self.settings)
+        nova = self.world.nova if same_cloud else self._nova(settings)
+        tokens = self._tokens(settings)
         program.open_log(loaded, self.debug)
         self.app.reload(keys, settings.auth.callbacks)
         self.settings, self.keys, self.world.settings, self.world.nova = settings, keys, settings, nova
+        self.openstack_api.tokens = tokens
         for warning in loaded.warnings:
             log.warning("%s", warning)
         log.info("settings reloaded from %s", self.path)

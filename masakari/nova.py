@@ -91,6 +91,15 @@ class Action:
     user_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A host aggregate and the names of the hosts in it."""
+
+    id: int
+    name: str
+    hosts: tuple[str, ...]
+
+
 class Nova:
     """The compute API. Safe for any number of threads."""
 
@@ -148,6 +157,11 @@ class Nova:
         what = f"reading the actions of instance {uuid}"
         request = Request("actions", "GET", path, key="instanceActions", what=what)
         return [_action(item) for item in self._http.read(request)["instanceActions"]]
+
+    def aggregates(self) -> list[Aggregate]:
+        """Every host aggregate."""
+        found = self._http.read(Request("aggregates", "GET", "/os-aggregates", key="aggregates"))["aggregates"]
+        return [Aggregate(int(item["id"]), item["name"], tuple(item["hosts"])) for item in found]
 
     def answers_uptime(self, host: str, within_s: float, hypervisor: str | None = None) -> bool:
         """Whether the nova-compute of a host itself answers a question within this time: a sign of life.
@@ -264,6 +278,19 @@ class Nova:
     def reset_state(self, uuid: str, state: str = "error") -> str:
         """Book another state ("error" or "active") and no task for an instance; its guest isn't touched."""
         return self._action("reset_state", uuid, {"os-resetState": {"state": state}})
+
+    def join_aggregate(self, aggregate: Aggregate, host: str) -> str:
+        """Put a host into an aggregate. Conflict when it is in it already, or in another availability zone; NotFound when
+        the aggregate is gone."""
+        return self._aggregate("add_host", aggregate, host)
+
+    def leave_aggregate(self, aggregate: Aggregate, host: str) -> str:
+        """Take a host out of an aggregate. NotFound when it isn't in it, or the aggregate is gone."""
+        return self._aggregate("remove_host", aggregate, host)
+
+    def _aggregate(self, call: str, aggregate: Aggregate, host: str) -> str:
+        path, what = f"/os-aggregates/{aggregate.id}/action", f"{call} of {host}, aggregate {aggregate.name}"
+        return self._http.write(Request(call, "POST", path, body={call: {"host": host}}, what=what))
 
     def _action(self, call: str, uuid: str, body: Mapping[str, Any], version: Version = BASE) -> str:
         path = f"/servers/{_quoted(uuid)}/action"

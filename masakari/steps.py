@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from masakari import (
+    host_aggregates,
     host_evacuation,
     host_recovery,
     host_return,
@@ -18,8 +19,9 @@ HOST: Table = {
     "admit": (host_recovery.admit, frozenset({"prove", "undo"})),
     "prove": (host_recovery.prove, frozenset({"isolate", "undo", "in_place", "list"})),
     "isolate": (host_recovery.isolate, frozenset({"reserve", "prove", "undo"})),
-    "reserve": (host_spare.reserve, frozenset({"enable_target", "list", "evacuate", "undo"})),
-    "enable_target": (host_spare.enable_target, frozenset({"list", "reserve", "evacuate", "undo"})),
+    "reserve": (host_spare.reserve, frozenset({"enable_target", "aggregates", "list", "evacuate", "undo"})),
+    "enable_target": (host_spare.enable_target, frozenset({"aggregates", "list", "reserve", "evacuate", "undo"})),
+    "aggregates": (host_aggregates.aggregates, frozenset({"list", "evacuate", "undo"})),
     "list": (host_evacuation.list_instances, frozenset({"evacuate", "undo"})),
     "evacuate": (host_evacuation.evacuate, frozenset({"finish", "reserve", "in_place", "undo"})),
     "finish": (host_evacuation.finish, frozenset({"evacuate", "undo"})),

@@ -10,7 +10,6 @@ from masakari.common.config import (
     ABSOLUTE_PATH,
     Integer,
     Number,
-    Reading,
     Section,
     Text,
     Words,
@@ -19,7 +18,6 @@ from masakari.common.config import (
 )
 from masakari.common.ini import Ini
 from masakari.common.monitor_config import (
-    FOREIGN,
     NO_ACCOUNT,
     Default,
     Monitor,
@@ -28,6 +26,7 @@ from masakari.common.monitor_config import (
     state_dir_option,
     urls_option,
 )
+from masakari.common.openstack_conf import API, Api, is_theirs, read, with_defaults
 from masakari.common.sender import Delivery
 
 DEFAULT_PATH = "/etc/processmonitor/processmonitor.conf"
@@ -95,14 +94,14 @@ class Process(Monitor):
         12,
         Integer(1, 100000),
         "Tries after which a report that is still undelivered is an error in the log; it is kept.",
-        aliases=("masakari_api_send_retry",),
+        aliases=("masakari_api_send_retry", "api_retry_max"),
         since="2015",
     )
     resource_manager_send_delay: float = option(
         10,
         Number(0.1, 3600),
         "Longest pause between two tries, in seconds.",
-        aliases=("masakari_api_send_delay",),
+        aliases=("masakari_api_send_delay", "api_retry_interval"),
         since="2015",
     )
     resource_manager_send_retry_timeout: float = option(
@@ -115,7 +114,7 @@ class Process(Monitor):
 
 
 SECTIONS: dict[str, type[Section]] = {"process": Process, "DEFAULT": Default}
-OTHERS = {**FOREIGN, "callback": "", "libvirt": "", "events": "", "host": ""}
+OTHERS = {"callback": "", "libvirt": "", "events": "", "host": ""}
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class Settings(MonitorSettings):
     @property
     def region_id(self) -> str:
         """The region sent along with each report."""
-        return self.process.region_id
+        return self.process.region_id or self.region_of_api
 
     @property
     def delivery(self) -> Delivery:
@@ -155,19 +154,20 @@ class Settings(MonitorSettings):
 
 def load(path: str) -> tuple[Settings, list[str]]:
     """Read and check a file; the settings and what is worth a warning. ConfigError with everything that is wrong."""
-    reading = Reading(Ini(path, shell_section="process"), SECTIONS, OTHERS)
+    reading, api = read(Ini(path, shell_section="process", loose=is_theirs), "process", SECTIONS, OTHERS)
     process, default = reading.sections["process"], reading.sections["DEFAULT"]
     assert isinstance(process, Process) and isinstance(default, Default)
-    identity = identify(reading, "process", process)
+    identity = identify(reading, "process", process, signed=api is None)
     reading.finish()
-    return Settings(default.debug, identity, process), reading.warnings
+    api = api and with_defaults(api, process.region_id, process.ca_bundle)
+    return Settings(default.debug, identity, process, api=api), reading.warnings
 
 
 def render_docs() -> str:
     """The tables of docs/processmonitor.md."""
     from masakari.common.config_docs import render_options
 
-    return render_options(SECTIONS, shell_section="process")
+    return render_options({**SECTIONS, API: Api}, shell_section="process")
 
 
 def render_sample() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from masakari import __version__
 from masakari.common import checkup as online
-from masakari.common import daemon, node, program
+from masakari.common import daemon, node, program, service_check
 from masakari.common.clock import Clock
 from masakari.common.monitor import Reporting, loaded
 from masakari.common.monitor_config import DEFAULT_KEY_FILE
@@ -176,8 +176,8 @@ def _serve(arguments: argparse.Namespace, loaded: Loaded) -> int:
 
 
 def _checks(arguments: argparse.Namespace, loaded: Loaded) -> list[online.Check]:
-    _, lists = loaded.settings
-    return checkup.checks(lists.entries, Processes())
+    settings, lists = loaded.settings
+    return [*checkup.checks(lists.entries, Processes()), *service_check.checks(settings, Clock())]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -691,3 +691,152 @@ WHERE v.uuid = :uuid AND v.deleted = 0 ORDER BY v.id
 -- Finished by an operator's word; only what failed and nobody is at.
 UPDATE vm_list SET progress = 2, status = 'finished', reason = :reason, update_at = :update_at
 WHERE id = :id AND progress = 3 AND active_key IS NULL
+
+-- recovery_with_aggregates --
+-- Ended recoveries of hosts that remember aggregates they put a spare in; paused segments are left alone.
+SELECT * FROM recovery WHERE kind = 'host' AND due_at IS NULL AND data LIKE '%"aggregates": [{%'
+  AND NOT EXISTS (SELECT 1 FROM failover_segment
+                  WHERE cluster_port = '*' AND paused_at IS NOT NULL AND (paused_until IS NULL OR paused_until > NOW_S()))
+  AND cluster_port NOT IN (SELECT cluster_port FROM failover_segment
+                           WHERE paused_at IS NOT NULL AND (paused_until IS NULL OR paused_until > NOW_S()))
+
+-- recovery_remember_ended --
+-- What an ended recovery must not forget; no row when somebody tries it again.
+UPDATE recovery SET data = :data, beat = beat + 1 WHERE id = :id AND epoch = :epoch AND due_at IS NULL
+
+-- notification_by_id_asc --
+-- A page of notifications in the order in which they came; `id` is that of the last one seen.
+SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
+FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
+WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
+  AND (:type IS NULL OR n.notification_type = :type) AND (:hostname IS NULL OR n.notification_hostname = :hostname)
+  AND (:since IS NULL OR n.generated_at >= :since)
+  AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
+  AND (:id IS NULL OR n.id > :id)
+ORDER BY n.id ASC LIMIT :many
+
+-- notification_by_time_asc --
+-- The same in the order in which their failures were noticed.
+SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
+FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
+WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
+  AND (:type IS NULL OR n.notification_type = :type) AND (:hostname IS NULL OR n.notification_hostname = :hostname)
+  AND (:since IS NULL OR n.generated_at >= :since)
+  AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
+  AND (:id IS NULL OR n.generated_at > :value OR (n.generated_at = :value AND n.id > :id))
+ORDER BY n.generated_at ASC, n.id ASC LIMIT :many
+
+-- notification_by_other_asc --
+-- The same in another order. It sorts all that the filters let through.
+SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
+FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
+WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
+  AND (:type IS NULL OR n.notification_type = :type) AND (:hostname IS NULL OR n.notification_hostname = :hostname)
+  AND (:since IS NULL OR n.generated_at >= :since)
+  AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
+  AND (:id IS NULL OR CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END > :value OR (CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END = :value AND n.id > :id))
+ORDER BY CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END ASC, n.id ASC LIMIT :many
+
+-- notification_by_id_desc --
+-- A page of notifications in the order in which they came; `id` is that of the last one seen.
+SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
+FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
+WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
+  AND (:type IS NULL OR n.notification_type = :type) AND (:hostname IS NULL OR n.notification_hostname = :hostname)
+  AND (:since IS NULL OR n.generated_at >= :since)
+  AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
+  AND (:id IS NULL OR n.id < :id)
+ORDER BY n.id DESC LIMIT :many
+
+-- notification_by_time_desc --
+-- The same in the order in which their failures were noticed.
+SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
+FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
+WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
+  AND (:type IS NULL OR n.notification_type = :type) AND (:hostname IS NULL OR n.notification_hostname = :hostname)
+  AND (:since IS NULL OR n.generated_at >= :since)
+  AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
+  AND (:id IS NULL OR n.generated_at < :value OR (n.generated_at = :value AND n.id < :id))
+ORDER BY n.generated_at DESC, n.id DESC LIMIT :many
+
+-- notification_by_other_desc --
+-- The same in another order. It sorts all that the filters let through.
+SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
+FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
+WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
+  AND (:type IS NULL OR n.notification_type = :type) AND (:hostname IS NULL OR n.notification_hostname = :hostname)
+  AND (:since IS NULL OR n.generated_at >= :since)
+  AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
+  AND (:id IS NULL OR CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END < :value OR (CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END = :value AND n.id < :id))
+ORDER BY CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END DESC, n.id DESC LIMIT :many
+
+-- notification_called --
+-- The notification with this id, as monitors know it.
+SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
+FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
+WHERE n.report_key = :called
+
+-- notification_numbered --
+-- The notification with this number.
+SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
+FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
+WHERE n.id = :id
+
+-- notification_lately --
+-- What was reported about a host since a moment.
+SELECT body FROM notification_list
+WHERE notification_hostname = :hostname AND notification_type = :type AND received_at >= :since
+
+-- segment_host_uuids --
+-- What the API calls the registered hosts.
+SELECT hostname, uuid FROM segment_host
+
+-- segment_host_called --
+-- The registered host with this uuid.
+SELECT hostname FROM segment_host WHERE uuid = :uuid

@@ -7,6 +7,7 @@
 #   bootstrap.sh libvirt     libvirtd, QEMU, and Python's libvirt in .venv; no service is started by it
 #   bootstrap.sh ipmi        ipmitool, and a simulated BMC to ask with it
 #   bootstrap.sh cluster     corosync and pacemaker, and what fences; their services neither start now nor at the next boot
+#   bootstrap.sh clients     OpenStack's clients, in a virtual environment of their own in build/clients, 170 MB
 #   bootstrap.sh proxies     haproxy, nginx, openssl and curl; their services neither start now nor at the next boot
 #   bootstrap.sh packaging   what builds and checks Debian packages
 #   bootstrap.sh containers  systemd-nspawn, and a fresh Debian (RELEASE) for it in build/containers, 450 MB
@@ -268,6 +269,20 @@ cluster() {
     unpack_remoted
 }
 
+# Pinned to the last package, so nothing is resolved. The stamp comes last: what broke off is made anew.
+clients() {
+    wanted=$(cksum <tests/clients.txt)
+    [ "$(cat build/clients/.made 2>/dev/null)" = "$wanted" ] && build/clients/bin/python -c '' 2>/dev/null && return
+    need_python
+    say "making the virtual environment build/clients with OpenStack's clients (can take a minute)"
+    "$PYTHON" -m venv --clear build/clients
+    if ! build/clients/bin/python -m pip install --quiet --no-deps --requirement tests/clients.txt; then
+        say "OpenStack's clients could not be installed, so what needs them is left out; pip's output is above"
+        return
+    fi
+    echo "$wanted" >build/clients/.made
+}
+
 have_proxies() {
     PATH=$PATH:/usr/sbin:/usr/local/sbin
     for program in haproxy nginx openssl curl; do
@@ -336,6 +351,6 @@ containers() {
 }
 
 case "$*" in
-    'venv run' | 'venv test' | mariadb | libvirt | ipmi | cluster | proxies | packaging | containers) "$@" ;;
-    *) stop "usage: bootstrap.sh venv run | venv test | mariadb | libvirt | ipmi | cluster | proxies | packaging | containers" ;;
+    'venv run' | 'venv test' | mariadb | libvirt | ipmi | cluster | clients | proxies | packaging | containers) "$@" ;;
+    *) stop "usage: bootstrap.sh venv run | venv test | mariadb | libvirt | ipmi | cluster | clients | proxies | packaging | containers" ;;
 esac

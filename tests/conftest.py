@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.lab.bmc import why_not as why_no_ipmi
+from tests.lab.clients import why_not as why_no_clients
 from tests.lab.cluster import why_not as why_no_cluster
 from tests.lab.libvirtd import why_not as why_no_libvirt
 from tests.lab.proxies import why_not as why_no_proxies
@@ -40,6 +41,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(why_no_cluster())
     if item.get_closest_marker("needs_ipmi") and why_no_ipmi():
         pytest.skip(why_no_ipmi())
+    if item.get_closest_marker("needs_clients") and why_no_clients():
+        pytest.skip(why_no_clients())
     if item.get_closest_marker("needs_proxies") and why_no_proxies():
         pytest.skip(why_no_proxies())
 

@@ -231,9 +231,19 @@ class Reading:
     all problems come out together: problem() says nothing more about it, and finish() raises them.
     """
 
-    def __init__(self, ini: Ini, kinds: Mapping[str, type[Section]], others: Mapping[str, str] | None = None) -> None:
-        """others: sections of the file that are not for this program, with what to say of each ("": nothing)."""
+    def __init__(
+        self,
+        ini: Ini,
+        kinds: Mapping[str, type[Section]],
+        others: Mapping[str, str] | None = None,
+        unused: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """others: sections of the file that are not for this program, with what to say of each ("": nothing).
+
+        unused: by section, options that another program reads in the same file, each with why it is not used here.
+        """
         self.ini = ini
+        self._unused = unused or {}
         self.kinds = kinds
         self.warnings: list[str] = []
         self._problems = list(ini.problems)
@@ -244,7 +254,7 @@ class Reading:
                 if others[name]:
                     self.warnings.append(f"{ini.path}:{line}: [{name}] is not used: {others[name]}")
             elif name not in kinds:
-                text = f"{ini.path}:{line}: unknown section [{name}]{_nearest(name, kinds)}"
+                text = f"{ini.path}:{line}: unknown section [{name}]{nearest(name, [*kinds, *(others or ())])}"
                 self._problems.append((line, text))
 
     def given(self, section: str, option: str) -> bool:
@@ -280,8 +290,9 @@ class Reading:
         return entry.line if entry else self.ini.section_lines.get(section, 0)
 
     def _place(self, section: str, option: str) -> str:
-        line = self._line(section, option)
+        line, entry = self._line(section, option), self._written(section, option)
         shown = option.upper() if self.ini.is_shell(section) else f"[{section}] {option}"
+        shown = entry.place if entry and entry.place else shown
         return f"{self.ini.path}:{line}: {shown}: " if line else f"{self.ini.path}: {shown}: "
 
     def _section(self, name: str, kind: type[S]) -> S:
@@ -332,18 +343,22 @@ class Reading:
         if reason:
             self.warn(section, name, f"has no effect any more: {reason}")
             return
+        if name in self._unused.get(section, {}):
+            self.warn(section, name, f"is not used: {self._unused[section][name]}")
+            return
         known = [field.name for field, _ in kind.options()]
         others = [f"[{other}]" for other, there in self.kinds.items() if name in {f.name for f, _ in there.options()}]
-        hint = f"; it belongs to {' or '.join(others)}" if others else _nearest(name, known)
+        hint = f"; it belongs to {' or '.join(others)}" if others else nearest(name, known)
         self.problem(section, name, f"unknown option{hint}")
 
 
 def _without_password(value: str) -> str:
     """A URL may have a user and a password in it, which is wrong, and still not for everybody's eyes."""
-    return re.sub(r"//[^/\s]*@", "//***@", value)
+    return re.sub(r"//.*@", "//***@", value, flags=re.DOTALL)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: which of the known ones may be meant, if any is like it."""
     import difflib  # rarely needed, and not small
 
     by_lower = {word.lower(): word for word in known}

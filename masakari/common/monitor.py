@@ -9,14 +9,18 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from masakari.common import node
+from masakari.common.callbacks import Callbacks
 from masakari.common.clock import Clock
 from masakari.common.daemon import Threads
 from masakari.common.errors import ConfigError
 from masakari.common.monitor_config import MonitorSettings
+from masakari.common.notifications import Notifications
 from masakari.common.post import post
+from masakari.common.poster import Poster
 from masakari.common.program import Loaded
 from masakari.common.report import Origin, put_right
 from masakari.common.sender import Sender
+from masakari.common.sign_in import SignIn
 from masakari.common.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -62,8 +66,10 @@ class Reporting:
         self._clock = clock
         self._refresh = refresh
         self._answered = answered
+        self._callbacks = Callbacks(post, lambda: self.settings.delivery, self._key, clock)
+        self._sign_in = SignIn(clock)
         self.sender = Sender(
-            self.spool, post, lambda: self.settings.delivery, self._key, clock, self._up_to_date, self._delivered
+            self.spool, self._poster, lambda: self.settings.delivery, clock, self._up_to_date, self._delivered
         )
 
     def origin(self) -> Origin:
@@ -99,6 +105,12 @@ class Reporting:
             return put_right(body, self._clock.now())
         return self._refresh(body, waited_s) if self._refresh else body
 
+    def _poster(self) -> Poster:
+        settings = self.settings
+        if settings.api is None:
+            return self._callbacks
+        return Notifications(self._sign_in, settings.api, settings.delivery.timeout_s)
+
     def _key(self) -> tuple[str, str] | None:
         identity = self.settings.identity
         return (identity.key_id, identity.secret) if identity.key_id else None
@@ -106,7 +118,7 @@ class Reporting:
     def _delivered(self, body: Body, answer: Body) -> None:
         about = body.get("process") or body.get("uuid") or body.get("hostname")
         if answer.get("recovery"):
-            status, why = answer.get("status"), answer.get("reason")
+            status, why = answer.get("status"), answer.get("reason") or "no reason given"
             log.info("report %s about %s: recovery %s is %s: %s", body["id"], about, answer["recovery"], status, why)
         else:
             log.info("report %s about %s is on record: %s", body["id"], about, answer.get("reason") or "nothing to do")

@@ -11,27 +11,23 @@ from masakari.common import node
 from masakari.common.config import ABSOLUTE_PATH, LOG_LEVEL, Number, Reading, Section, Text, Urls, YesNo, option
 from masakari.common.errors import ConfigError
 from masakari.common.keys import Key, load_keys
+from masakari.common.openstack_conf import NO_BUS, Api
 from masakari.common.sender import Delivery
 
 S = TypeVar("S", bound="MonitorSettings")
 
 DEFAULT_KEY_FILE = "/etc/masakari/key.conf"
 
-FOREIGN = {
-    "api": "reports go to the controller's url and are signed with the key of this host",
-    "keystone_authtoken": "the monitors need no account in Keystone",
-    "oslo_messaging_notifications": "the monitors use no message bus",
-}
-"""Sections of masakarimonitors.conf that no monitor needs, with the reason."""
+HOST_NAME = Text(r"[A-Za-z0-9._-]{1,255}", "a host name")
 
 NO_ACCOUNT = "reports are signed with the key of this host; the monitors need no account in Keystone"
-NO_BUS = "the monitors use no message bus"
 
 
 def urls_option(aliases: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The option that says where the controllers are."""
     text = "Addresses of the controllers. When the first does not answer, the next one is asked at once."
-    found: tuple[str, ...] = option((), Urls(), text, required=True, aliases=aliases, since="2015")
+    unless = "**required**, unless reports go by `[api]`"
+    found: tuple[str, ...] = option((), Urls(), text, default_text=unless, aliases=aliases, since="2015")
     return found
 
 
@@ -48,7 +44,7 @@ class Monitor(Section):
 
     hostname: str = option(
         "",
-        Text(r"[A-Za-z0-9._-]{1,255}", "a host name"),
+        HOST_NAME,
         "This host as Nova calls it (column Host of `openstack compute service list`).",
         default_text="the host of the key; without a key what `hostname` prints",
     )
@@ -89,6 +85,10 @@ class Default(Section):
     obsolete: ClassVar[Mapping[str, str]] = {"transport_url": NO_BUS}
 
     debug: bool = option(False, YesNo(), "Log everything.")
+    hostname: str = option(
+        "", HOST_NAME, "This host as Nova calls it; its key and the monitor's own section go before."
+    )
+    host: str = option("", HOST_NAME, "The same; hostname goes before.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,14 @@ class Identity:
 
 @dataclass(frozen=True)
 class MonitorSettings:
-    """All settings of a monitor. Each has one main section, which is a Monitor."""
+    """All settings of a monitor. Each has one main section, which is a Monitor.
+
+    api: how to sign in, if reports go as notifications to OpenStack's instance-ha service; None: they go as callbacks.
+    """
 
     debug: bool = False
     identity: Identity = field(default_factory=lambda: Identity("", "", "", ""))
+    api: Api | None = field(default=None, kw_only=True)
 
     @property
     def monitor(self) -> Monitor:
@@ -123,9 +127,14 @@ class MonitorSettings:
         raise NotImplementedError
 
     @property
+    def region_of_api(self) -> str:
+        """The region of the instance-ha service, for a report of a monitor whose own section names none."""
+        return self.api.region if self.api else ""
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """What must not be logged."""
-        return (self.identity.secret,)
+        return (self.identity.secret, *(self.api.secrets() if self.api else ()))
 
     @property
     def delivery(self) -> Delivery:
@@ -133,14 +142,20 @@ class MonitorSettings:
         raise NotImplementedError
 
 
-def identify(reading: Reading, section: str, settings: Monitor) -> Identity:
-    """Read the key of this host. Problems go to the reading, and what is worth a word to its warnings."""
+def identify(reading: Reading, section: str, settings: Monitor, signed: bool = True) -> Identity:
+    """Read the key of this host. Problems go to the reading, and what is worth a word to its warnings.
+
+    signed: reports should be signed, so that it is worth a word if there is no key.
+    """
     path = settings.key_file or DEFAULT_KEY_FILE
     if not settings.key_file and not os.path.exists(path):
-        reading.warnings.append(
-            f"there is no {path}: reports are not signed, and a controller with [auth] callbacks = signed refuses them"
-        )
-        return Identity(settings.hostname or node.hostname(), "", "", "")
+        if signed:
+            reading.warnings.append(
+                f"there is no {path}: reports are not signed, and a controller with [auth] callbacks = signed refuses them"
+            )
+        default = reading.sections.get("DEFAULT")
+        named = (default.hostname or default.host) if isinstance(default, Default) else ""
+        return Identity(settings.hostname or named or node.hostname(), "", "", "")
     try:
         keys = load_keys(path)
     except ConfigError as error:

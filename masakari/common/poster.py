@@ -48,7 +48,8 @@ class Poster(Protocol):
 
 def said(answer: Answer) -> str:
     """The beginning of an answer in words, fit for a line of the log."""
-    return ascii(answer.body[:WORDS].decode("utf-8", "replace").strip())
+    text = answer.body[:WORDS].decode("utf-8", "replace").strip()
+    return text if content(answer) else ascii(text)
 
 
 def content(answer: Answer) -> Mapping[str, Any]:

@@ -25,6 +25,7 @@ IDLE_S = 30.0
 FIRST_PAUSE_SHARE = 1 / 16
 LONGEST_PAUSE_TRIES = 5
 REFRESH_AFTER_S = 60.0
+
 REFUSALS = 3
 """After so many refusals of one report the next one gets its turn: it may be that one alone."""
 

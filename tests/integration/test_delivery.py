@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from masakari.common.callbacks import Callbacks
 from masakari.common.clock import Clock
 from masakari.common.post import Answer, post
 from masakari.common.sender import Delivery, Sender
@@ -47,11 +48,11 @@ class Node:
         self.key = (HOST, secret(HOST))
         self.answers: list[dict[str, Any]] = []
         self.stopping = threading.Event()
+        callbacks = Callbacks(post, lambda: self.delivery, lambda: self.key, Clock())
         self.sender = Sender(
             self.spool,
-            post,
+            lambda: callbacks,
             lambda: self.delivery,
-            lambda: self.key,
             Clock(),
             lambda body, waited_s: body,
             lambda body, answer: self.answers.append(dict(answer)),

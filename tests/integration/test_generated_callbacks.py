@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masakari.api import Api, make_app
+from masakari.api import Answer, Api, make_app
 from masakari.common.clock import Clock
 from masakari.common.notification import Notification, Receipt
 from masakari.config import Db, Settings
@@ -57,6 +57,11 @@ def post(app: Api, body: bytes, signature: str | None) -> tuple[int, dict[str, A
     return int(started[0][:3]), json.loads(answer)
 
 
+def nobody(environ: dict[str, Any]) -> Answer:
+    """No request of this test is one for the API of OpenStack."""
+    raise AssertionError(environ["PATH_INFO"])
+
+
 def test_no_generated_callback_is_a_server_error_or_a_row_it_should_not_be(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -64,7 +69,7 @@ def test_no_generated_callback_is_a_server_error_or_a_row_it_should_not_be(
     db = open_database(Db(drivername="sqlite", name=str(tmp_path / "vm_ha.sqlite")), clock)
     intake = DirectIntake(db, clock)
     apps = {
-        mode: make_app(intake, lambda: (True, {}), Metrics(), KEYS, mode, clock, lambda host, up_s: (True, ""))
+        mode: make_app(intake, lambda: (True, {}), Metrics(), KEYS, mode, clock, lambda host, up_s: (True, ""), nobody)
         for mode in ("signed", "hold", "open")
     }
     accepted: set[str] = set()

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from masakari import api, intake
+from masakari.common.callbacks import Callbacks
 from masakari.common.clock import Clock
 from masakari.common.errors import Unavailable
 from masakari.common.post import Answer, get, post
@@ -90,11 +91,12 @@ class Node:
         self.delivered = 0
         self.unanswered = 0
         self._asks_since: float | None = None
+        delivery = Delivery((url,), TRY_S, PAUSE_S, 1000, 3600, ca_bundle)
+        callbacks = Callbacks(self._post, lambda: delivery, lambda: (HOST, secret(HOST)), Clock())
         self.sender = Sender(
             self.spool,
-            self._post,
-            lambda: Delivery((url,), TRY_S, PAUSE_S, 1000, 3600, ca_bundle),
-            lambda: (HOST, secret(HOST)),
+            lambda: callbacks,
+            lambda: delivery,
             Clock(),
             lambda body, waited_s: body,
             lambda body, answer: None,

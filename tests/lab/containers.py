@@ -108,6 +108,8 @@ class Container:
             errors="replace",
             timeout=within_s,
             env={**ENVIRON, "DEBIAN_FRONTEND": "noninteractive"},
+            # A `kill` in there whose service is down, so that its process is 0, would end this process group.
+            start_new_session=True,
             check=False,
         )
 

@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from masakari import admin
+from masakari import admin, host_aggregates
 from masakari.model import FINAL
 from tests.sim import invariants
 from tests.sim.conftest import SHM
-from tests.sim.harness import Controller, House
+from tests.sim.harness import Controller, House, settings
 
 T = TypeVar("T")
 
@@ -143,6 +143,52 @@ def ask_return(house: House) -> None:
         admin.bring_back(house.operator, "compute1")
 
 
+def host_in_aggregates_dies(house: House) -> None:
+    house.cloud.add_aggregate("rack", ["compute1", "compute2"])
+    house.cloud.add_aggregate("fast", ["compute1", "compute3"])
+    host_dies(house)
+
+
+def host_without_work_dies(house: House) -> None:
+    """Its only instance is left out by its owner, so that the spare serves nobody."""
+    house.cloud.add_aggregate("rack", ["compute1", "compute2"])
+    house.cloud.add_aggregate("fast", ["compute1", "compute3"])
+    house.spare("compute3")
+    house.cloud.boot("compute1", 1, metadata={"HA_Enabled": "false"})
+    house.clock.advance(30)
+    house.cloud.crash("compute1")
+    house.clock.advance(20)
+
+
+def spare_in(*names: str, free: bool) -> Callable[[House], str]:
+    """compute3 is in these aggregates and in no other, and on the list of spares or not."""
+
+    def wrong(house: House) -> str:
+        found = {one.name for one in house.cloud.aggregates.values() if "compute3" in one.hosts}
+        listed = [row["hostname"] for row in house.table("reserve_list") if not row["deleted"]]
+        ok = found == set(names) and listed == ["compute3"] * free
+        return "" if ok else f"compute3 is in {found}, spares are {listed}"
+
+    return wrong
+
+
+def everything_moves_away(house: House) -> None:
+    """Somebody migrates the instances to compute2."""
+    with house.cloud.alone():
+        for server in house.cloud.servers.values():
+            house.cloud.hosts["compute3"].guests.discard(server.id)
+            server.host = "compute2"
+
+
+def list_again(house: House) -> None:
+    """reserve_host_manage.py --mode add, and housekeeping once a minute."""
+    if not any(not row["deleted"] for row in house.table("reserve_list")):
+        house.spare("compute3")
+    host_aggregates.tidy(house.controller.world)
+
+
+AGGREGATES = {"settings": settings(host_failure={"add_reserved_host_to_aggregate": True})}
+
 STORIES = [
     Story("host", host_dies, [lambda h: h.host_down("compute1", id="host-died")], all_on("compute3", running=2)),
     Story(
@@ -185,9 +231,30 @@ STORIES = [
         [lambda h: h.host_down("compute1", id="host-died"), ask_return],
         back_and_enabled,
     ),
+    Story(
+        "aggregates",
+        host_in_aggregates_dies,
+        [lambda h: h.host_down("compute1", id="host-died")],
+        lambda h: all_on("compute3", running=2)(h) or spare_in("rack", "fast", free=False)(h),
+        AGGREGATES,
+    ),
+    Story(
+        "aggregates, the spare serves nobody",
+        host_without_work_dies,
+        [lambda h: h.host_down("compute1", id="host-died")],
+        spare_in("fast", free=True),
+        AGGREGATES,
+    ),
+    Story(
+        "aggregates, a spare again",
+        host_in_aggregates_dies,
+        [lambda h: h.host_down("compute1", id="host-died"), list_again],
+        spare_in("fast", free=True),
+        AGGREGATES,
+    ),
 ]
 
-BETWEEN = {"in place": reboot, "return": reboot}
+BETWEEN = {"in place": reboot, "return": reboot, "aggregates, a spare again": everything_moves_away}
 """What happens in the world once the first act has come to rest."""
 
 HELD_FIRST = {"in place"}

@@ -30,7 +30,8 @@ class SimulatedCloud(World):
         api_latency_s: what each call costs.
         versions: Nova's lowest and highest microversion.
         seed: same seed, same clock, same calls: same course.
-        password: of the accounts masakari (project service), admin (admin) and demo (demo, a plain member).
+        password: of the accounts masakari (project service), admin (admin), demo (demo, a plain member) and monitor (service, with
+            the role service alone).
         token_s: how long a token lives.
         behaviour: the fields of Behaviour.
     """
@@ -97,6 +98,11 @@ class SimulatedCloud(World):
         if service not in ("keystone", "nova"):
             raise ValueError(f"there is no {service}, only keystone and nova")
         (self.wsgi.away.add if away else self.wsgi.away.discard)(service)
+
+    @exclusive
+    def set_instance_ha(self, url: str) -> None:
+        """Put the service instance-ha at this address into the catalog, %(tenant_id)s being the project's id; "" takes it out."""
+        self.keystone.instance_ha_url = url
 
     @exclusive
     def state(self) -> dict[str, Any]:

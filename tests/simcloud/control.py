@@ -25,6 +25,7 @@ VERBS = (
     "fault",
     "clear_faults",
     "set_away",
+    "set_instance_ha",
     "running",
     "violations",
     "state",

@@ -15,7 +15,8 @@ class Fault:
         call: name of the call as in the counters, or "nova", "keystone", "read", "write", "any". The names:
             sign_in keystone_other nova_versions list_services disable enable force_down unforce
             list_hypervisors search_hypervisors uptime list_servers show_server delete_server evacuate stop start
-            pause unpause reboot lock unlock reset_state list_migrations list_actions show_action unknown.
+            pause unpause reboot lock unlock reset_state list_migrations list_actions show_action
+            list_aggregates create_aggregate show_aggregate delete_aggregate add_host remove_host unknown.
         kind: "answer": an HTTP status instead of the true answer; "lose_answer": carried out, but unanswered;
             "lose_request": neither; "late": carried out delay_s later; "slow": carried out at once, answered
             delay_s later.

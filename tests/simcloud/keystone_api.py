@@ -38,6 +38,11 @@ class User:
         return "admin" in self.roles
 
     @property
+    def may_validate(self) -> bool:
+        """Whether Keystone tells it of the tokens of others."""
+        return self.is_admin or "service" in self.roles
+
+    @property
     def project_id(self) -> str:
         return PROJECTS[self.project]
 
@@ -48,6 +53,7 @@ USERS = {
         User(USER_ID, "masakari", "service", ("member", "reader", "admin")),
         User("27c5f1a1e3f04b0aa3d1f4e6c07a1112", "admin", "admin", ("member", "reader", "admin")),
         User("46ada5f51dcb48459f2da98d37b2be76", "demo", "demo", ("member", "reader")),
+        User("8f0c1d2b9a3e4c5d8e7f6a5b4c3d2e1f", "monitor", "service", ("service",)),
     )
 }
 
@@ -84,6 +90,7 @@ class Keystone:
         self.app_credential: tuple[str, str, str] | None = app_credential
         self.token_s = token_s
         self.regions = ["RegionOne"]  # more may be appended; their endpoints lead nowhere
+        self.instance_ha_url = ""  # of the service instance-ha in the catalog; it isn't there while empty
         self.tokens: dict[str, Token] = {}
 
     def handle(self, request: Request) -> Reply:
@@ -112,7 +119,7 @@ class Keystone:
             return self._signed(
                 request,
                 lambda token: {
-                    "catalog": self._catalog(request),
+                    "catalog": self._catalog(request, token.user),
                     "links": {"self": f"{_root(request)}v3/auth/catalog"},
                 },
             )
@@ -209,30 +216,35 @@ class Keystone:
                 "roles": roles,
             }
             if request.value("nocatalog") is None:
-                body["catalog"] = self._catalog(request)
+                body["catalog"] = self._catalog(request, user)
         return {"token": body}
 
-    def _catalog(self, request: Request) -> list[dict[str, Any]]:
+    def _catalog(self, request: Request, user: User) -> list[dict[str, Any]]:
         """Services and interfaces, each time in another order."""
+        here = request.base_url
+        known = [
+            ("compute", "nova", f"{here}/compute/v2.1", f"{_ELSEWHERE}/compute/v2.1"),
+            ("identity", "keystone", f"{here}/identity/v3", f"{_ELSEWHERE}/identity/v3"),
+            ("image", "glance", f"{here}/image", f"{_ELSEWHERE}/image"),
+            ("placement", "placement", f"{here}/placement", f"{_ELSEWHERE}/placement"),
+            ("network", "neutron", f"{here}/network", f"{_ELSEWHERE}/network"),
+        ]
+        if self.instance_ha_url:
+            url = _for_project(self.instance_ha_url, user.project_id)
+            known.append(("instance-ha", "masakari", url, f"{_ELSEWHERE}/instance-ha"))
         services = []
-        for kind, name, path in (
-            ("compute", "nova", "compute/v2.1"),
-            ("identity", "keystone", "identity/v3"),
-            ("image", "glance", "image"),
-            ("placement", "placement", "placement"),
-            ("network", "neutron", "network"),
-        ):
+        for kind, name, url, url_elsewhere in known:
             endpoints = [
                 {
                     "id": f"{name}-{interface}",
                     "interface": interface,
                     "region_id": region,
                     "region": region,
-                    "url": f"{base_url}/{path}",
+                    "url": url_there,
                 }
-                for region, base_url in (
-                    (self.regions[0], request.base_url),
-                    *((other, _ELSEWHERE) for other in self.regions[1:]),
+                for region, url_there in (
+                    (self.regions[0], url),
+                    *((other, url_elsewhere) for other in self.regions[1:]),
                 )
                 for interface in ("public", "internal", "admin")
             ]
@@ -260,13 +272,14 @@ class Keystone:
         if subject_id not in self.tokens:
             return _error(404, "Could not recognize Fernet token")
         subject = self.tokens[subject_id]
-        if subject.user != caller.user and not caller.user.is_admin:
-            return _error(
-                403, "You are not authorized to perform the requested action: identity:validate_token."
-            )
+        revoking = request.method == "DELETE"
+        permitted = caller.user.is_admin if revoking else caller.user.may_validate
+        if subject.user != caller.user and not permitted:
+            action = "revoke_token" if revoking else "validate_token"
+            return _error(403, f"You are not authorized to perform the requested action: identity:{action}.")
         if subject.revoked or (self.believe(subject_id) is None and request.value("allow_expired") != "1"):
             return _error(404, "Failed to validate token")
-        if request.method == "DELETE":
+        if revoking:
             subject.revoked = True
             return Reply(204)
         body = None if request.method == "HEAD" else self._token_body(request, subject)
@@ -301,6 +314,13 @@ def _find_user(given: dict[str, Any]) -> User | None:
     if not _is_default_domain(given.get("domain")):
         return None
     return USERS.get(given.get("name", ""))
+
+
+def _for_project(url: str, project_id: str) -> str:
+    """The address of an endpoint with the project's id in it, in both ways of asking for that."""
+    for wanted in ("%(tenant_id)s", "%(project_id)s", "$(tenant_id)s", "$(project_id)s"):
+        url = url.replace(wanted, project_id)
+    return url
 
 
 def _is_default_domain(given: Any) -> bool:

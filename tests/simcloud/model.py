@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from masakari.common.clock import Clock
 
 from . import power
-from .records import NO_STATE, RUNNING, SHUTDOWN, Action, Fault, Host, Migration, Refused, Server, vm_state_of
+from .records import (
+    NO_STATE,
+    RUNNING,
+    SHUTDOWN,
+    Action,
+    Aggregate,
+    Fault,
+    Host,
+    Migration,
+    Refused,
+    Server,
+    vm_state_of,
+)
 from .timeline import Timeline, exclusive
 
 PROJECT_ID = "83fde1e26673404097c7b57a2fb4d45b"  # "service": what boot() books servers on
@@ -47,6 +59,7 @@ class World(Timeline):
         self.evacuate_requests: list[tuple[float, str, str | None]] = []
         self.evacuated: list[tuple[float, str, str]] = []
         self.healthy_stops: list[tuple[float, str]] = []
+        self.aggregates: dict[int, Aggregate] = {}
         self.hosts = {name: self._new_host(number, name) for number, name in enumerate(hosts)}
 
     def _new_host(self, number: int, name: str) -> Host:
@@ -175,6 +188,13 @@ class World(Timeline):
             load[coming or server.host or ""] += 1
         candidates = [h for h in self.hosts.values() if h.name != but_not and self.schedulable(h)]
         return min(candidates, key=lambda host: load[host.name], default=None)
+
+    @exclusive
+    def add_aggregate(self, name: str, hosts: Iterable[str] = (), zone: str | None = None) -> Aggregate:
+        """A new host aggregate, as somebody made it."""
+        number = max(self.aggregates, default=0) + 1
+        made = self.aggregates[number] = Aggregate(number, self.new_uuid(), name, self.now, zone, list(hosts))
+        return made
 
     # What befalls hosts
 

@@ -8,6 +8,13 @@ from typing import Any
 
 from .keystone_api import Keystone, User
 from .model import World
+from .nova_aggregates import (
+    act_on_aggregate,
+    create_aggregate,
+    delete_aggregate,
+    list_aggregates,
+    show_aggregate,
+)
 from .nova_call import Call, error, no_such_url, parse_version, version_text
 from .nova_hosts import list_hypervisors, list_services, search_hypervisors, update_service, uptime
 from .nova_servers import (
@@ -174,6 +181,11 @@ _ROUTES: list[tuple[str, str, str, Handler]] = [
         search_hypervisors,
     ),
     ("GET", r"/v2\.1/os-hypervisors/(?P<hypervisor_id>[^/]+)/uptime", "uptime", uptime),
+    ("GET", r"/v2\.1/os-aggregates", "list_aggregates", list_aggregates),
+    ("POST", r"/v2\.1/os-aggregates", "create_aggregate", create_aggregate),
+    ("GET", r"/v2\.1/os-aggregates/(?P<aggregate_id>[^/]+)", "show_aggregate", show_aggregate),
+    ("DELETE", r"/v2\.1/os-aggregates/(?P<aggregate_id>[^/]+)", "delete_aggregate", delete_aggregate),
+    ("POST", r"/v2\.1/os-aggregates/(?P<aggregate_id>[^/]+)/action", "aggregate_action", act_on_aggregate),
     ("GET", r"/v2\.1/servers(?P<detail>/detail)?", "list_servers", list_servers),
     ("GET", r"/v2\.1/servers/(?P<server_id>[^/]+)", "show_server", show_server),
     ("DELETE", r"/v2\.1/servers/(?P<server_id>[^/]+)", "delete_server", delete_server),
@@ -205,7 +217,7 @@ def route(request: Request) -> tuple[str, Handler | None, dict[str, str]]:
     for method, pattern, name, handler in _COMPILED:
         if method == request.method and (match := pattern.fullmatch(request.path)):
             groups = match.groupdict()
-            if name == "server_action":
+            if name in ("server_action", "aggregate_action"):
                 name = _action_name(request)
             elif name == "update_service":
                 name = _update_name(request, groups["which"])

@@ -7,7 +7,7 @@ import hashlib
 from typing import Any
 
 from .model import World
-from .records import Action, Host, Migration, Server, iso, iso_z
+from .records import Action, Aggregate, Host, Migration, Server, iso, iso_z
 
 Version = tuple[int, int]
 IMAGE_ID = "022a1056-aade-4709-ab2d-80de53d27d93"
@@ -82,6 +82,21 @@ def hypervisor_detail(world: World, host: Host, version: Version) -> dict[str, A
     else:
         view |= {"vcpus": 1000, "memory_mb": 800000, "running_vms": len(host.guests)}
     return view
+
+
+def aggregate(record: Aggregate, version: Version) -> dict[str, Any]:
+    view: dict[str, Any] = {
+        "id": record.id,
+        "name": record.name,
+        "availability_zone": record.zone,
+        "hosts": list(record.hosts),
+        "metadata": {"availability_zone": record.zone} if record.zone else {},
+        "created_at": iso(record.created_at),
+        "updated_at": None,
+        "deleted": False,
+        "deleted_at": None,
+    }
+    return view | ({"uuid": record.uuid} if version >= (2, 41) else {})
 
 
 def _links(base: str, server_id: str) -> list[dict[str, str]]:

@@ -68,6 +68,18 @@ class Host:
 
 
 @dataclass
+class Aggregate:
+    """A host aggregate; one with a zone makes its hosts an availability zone."""
+
+    id: int
+    uuid: str
+    name: str
+    created_at: float
+    zone: str | None = None
+    hosts: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Fault:
     """Why a server is in ERROR."""
 

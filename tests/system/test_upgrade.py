@@ -15,9 +15,11 @@ SPOOL = "/var/lib/masakari/processmonitor/spool"
 NOBODY = "RESOURCE_MANAGER_URL=http://127.0.0.1:15899"
 CANT_START = 5
 WITHIN_S = 60.0
-REPORTS = "import json, sqlite3; d = sqlite3.connect('/var/lib/masakari/controller/masakari.sqlite'); " + (
-    "print(json.dumps([row[0] for row in d.execute('SELECT notification_id FROM notification_list')]))"
-)
+REPORTS = """
+import json, sqlite3
+database = sqlite3.connect("/var/lib/masakari/controller/masakari.sqlite")
+print(json.dumps([row[0] for row in database.execute("SELECT notification_id FROM notification_list")]))
+"""
 
 # Reports one failed instance after the other, as a monitor does: each until it is answered with 200. Its arguments: the key of the
 # host, where to write the ids of those that were answered, and the file that ends it.

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from masakari.api import MAX_BODY, Api, Server, make_app, make_server
+from masakari.api import MAX_BODY, Answer, Api, Server, make_app, make_server
 from masakari.common.clock import Clock
 from masakari.common.errors import BadNotification, Unavailable
 from masakari.common.notification import Notification, Receipt
@@ -66,7 +66,14 @@ class Controller:
         self.clock = StoppedClock()
         self.well, self.shown = True, {"status": "ok", "database": "ok", "nova": "ok"}
         self.app: Api = make_app(
-            self.intake, lambda: (self.well, self.shown), self.metrics, KEYS, mode, self.clock, self.may_start
+            self.intake,
+            lambda: (self.well, self.shown),
+            self.metrics,
+            KEYS,
+            mode,
+            self.clock,
+            self.may_start,
+            lambda environ: Answer.of(200, {"openstack": environ["PATH_INFO"]}),
         )
         self.asked: list[tuple[str, float]] = []
         self.away = False
@@ -241,12 +248,17 @@ def test_keys_can_be_replaced_while_it_runs() -> None:
     assert controller.post(*signed(HOST_DOWN))[0] == 401
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("HEAD", "/"), ("POST", "/v1/segments"), ("PATCH", "/v1")])
+def test_what_belongs_to_the_api_of_openstack_goes_there(method: str, path: str) -> None:
+    line, _, body = Controller().call(method, path, b"{}")
+    assert line.startswith("200")
+    assert method == "HEAD" or json.loads(body) == {"openstack": path}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
-        ("GET", "/", 405, "POST"),
         ("PUT", "/", 405, "POST"),
-        ("HEAD", "/", 405, "POST"),
         ("POST", "/healthz", 405, "GET, HEAD"),
         ("DELETE", "/metrics", 405, "GET, HEAD"),
         ("POST", "/may-start", 405, "GET"),

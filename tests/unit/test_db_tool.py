@@ -9,6 +9,7 @@ import pytest
 
 from masakari import db_tool
 from masakari.config import Db
+from masakari.database import SCHEMA_VERSION
 from masakari.database_setup import (
     RIGHTS,
     Login,
@@ -68,12 +69,19 @@ def test_the_password_of_the_administrator_is_not_in_what_is_shown_of_a_login() 
 
 def test_the_script_is_cut_into_the_statements_that_it_has() -> None:
     found = statements(SCRIPT, "vm_ha")
-    known = r"(SET|CREATE (DATABASE|TABLE)|USE|ALTER|UPDATE|INSERT|DELETE|PREPARE|EXECUTE|DEALLOCATE) "
+    known = r"(SET|CREATE (DATABASE|TABLE)|USE|ALTER|UPDATE|INSERT|DELETE|PREPARE|EXECUTE|DEALLOCATE|START|COMMIT)\b"
     assert [statement for statement in found if not re.match(known, statement)] == []
     # Cut nowhere else: the quotes of each statement are closed, and no two are in one.
     assert [statement for statement in found if statement.count("'") % 2 or ";" in statement] == []
     assert sum(statement.startswith("CREATE TABLE") for statement in found) == SCRIPT.count("\nCREATE TABLE")
-    assert found[-1].startswith("INSERT INTO schema_version")
+
+
+def test_an_interruption_never_leaves_an_earlier_version_behind() -> None:
+    found = statements(SCRIPT, "vm_ha")
+    begin = found.index("START TRANSACTION")
+    assert found[-1] == "COMMIT"
+    versions = [at for at, statement in enumerate(found) if statement.startswith("INSERT INTO schema_version")]
+    assert versions == list(range(begin + 1, len(found) - 1)) and len(versions) == SCHEMA_VERSION
 
 
 def test_the_script_makes_the_database_of_any_name() -> None:

@@ -104,11 +104,20 @@ def is_sentence(text: str) -> bool:
 def log_calls() -> Iterator[tuple[str, str]]:
     """Every log call of level warning or more, or of a level that is found at run time: where, and its text."""
     for path, tree in trees().items():
+        named = constants(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log."):
                 name = ast.unparse(node.func).removeprefix("log.")
                 if name in LEVELS:
-                    yield path, plain(str(ast.literal_eval(node.args[name == "log"])))
+                    told = node.args[name == "log"]
+                    told = named[told.id] if isinstance(told, ast.Name) else told
+                    yield path, plain(str(ast.literal_eval(told)))
+
+
+def constants(tree: ast.Module) -> dict[str, ast.expr]:
+    """What the names of a module stand for."""
+    pairs = [(node.targets[0], node.value) for node in tree.body if isinstance(node, ast.Assign)]
+    return {name.id: value for name, value in pairs if isinstance(name, ast.Name)}
 
 
 def warnings_about_settings() -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from masakari import evacuation
+from masakari import choice, evacuation
 from masakari.evacuation import Rules, Target, consider, next_move
 from masakari.model import Instance
 from masakari.nova import Migration, Server
@@ -112,7 +112,7 @@ def test_what_nova_cannot_evacuate_is_left_and_said_so(changes):
     ],
 )
 def test_the_owners_wish_is_read_by_the_exact_key(metadata, wish):
-    assert evacuation.wants_ha(metadata) is wish
+    assert choice.wants_ha(metadata) is wish
 
 
 def test_ha_enabled_goes_first_then_active_then_stopped():

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from masakari.common.callbacks import Callbacks
 from masakari.common.clock import Clock
 from masakari.common.errors import Unavailable
 from masakari.common.post import Answer
@@ -69,14 +70,14 @@ class Stage:
         self.delivery = Delivery((ONE, TWO), 10, 10, 12, 240)
         self.key: tuple[str, str] | None = ("key1", SECRET)
         self.answers: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+        self.callbacks = Callbacks(self.controllers.post, lambda: self.delivery, lambda: self.key, self.time)
         self.sender = self.new_sender()
 
     def new_sender(self) -> Sender:
         return Sender(
             self.spool,
-            self.controllers.post,
+            lambda: self.callbacks,
             lambda: self.delivery,
-            lambda: self.key,
             self.time,
             lambda body, waited_s: {**body, "waited_s": waited_s},
             lambda body, answer: self.answers.append((body, answer)),

@@ -101,6 +101,36 @@ def test_with_keystone_away_nova_believes_only_what_it_has_cached(api: Api) -> N
         api.sign_in("masakari", "service")
 
 
+def test_the_service_instance_ha_is_in_the_catalog_once_it_has_an_address(api: Api) -> None:
+    def urls(user: str, project: str) -> dict[str, set[str]]:
+        catalog = api.sign_in(user, project).json()["token"]["catalog"]
+        return {service["type"]: {e["url"] for e in service["endpoints"]} for service in catalog}
+
+    assert "instance-ha" not in urls("demo", "demo")
+    api.cloud.set_instance_ha("http://ha:15868/v1/%(tenant_id)s")
+    demo = api.sign_in("demo", "demo").json()["token"]["project"]["id"]
+    assert urls("demo", "demo")["instance-ha"] == {f"http://ha:15868/v1/{demo}"}
+    assert urls("masakari", "service")["instance-ha"] != urls("demo", "demo")["instance-ha"]
+    api.cloud.set_instance_ha("")
+    assert "instance-ha" not in urls("demo", "demo")
+
+
+@pytest.mark.parametrize(
+    "user, project, validates, revokes",
+    [("admin", "admin", 200, 204), ("monitor", "service", 200, 403), ("demo", "demo", 403, 403)],
+)
+def test_who_may_ask_about_tokens_of_others_and_revoke_them(
+    api: Api, user: str, project: str, validates: int, revokes: int
+) -> None:
+    asker = Api(api.cloud, user, project)
+    headers = {"X-Auth-Token": asker.token, "X-Subject-Token": api.token}
+    assert api.keystone("GET", "/auth/tokens?nocatalog", headers=headers).status_code == validates
+    assert api.keystone("DELETE", "/auth/tokens", headers=headers).status_code == revokes
+    headers["X-Subject-Token"] = asker.token
+    assert api.keystone("DELETE", "/auth/tokens", headers=headers).status_code == 204
+    assert api.keystone("GET", "/auth/tokens", headers=headers).status_code == 401
+
+
 # Microversions and request ids
 
 

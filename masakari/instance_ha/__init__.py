@@ -1,0 +1,1 @@
+"""The v1 API of OpenStack's instance-ha service, on the port of the callbacks and on the same tables."""

@@ -1,0 +1,203 @@
+"""Between the two dialects (pure): a notification of the API as a callback, and a stored report as a notification.
+
+A COMPUTE_HOST notification says by `host_status` what a callback of 2015 says by its detail: NORMAL is 2, which by itself is no
+proof, anything else is 4. Our own monitors send the callback itself in `payload.masakari`, with the evidence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from masakari.common.errors import BadNotification
+from masakari.common.notification import Notification, parse
+from masakari.common.text import utc
+from masakari.instance_ha.forms import NotificationForm
+from masakari.instance_ha.refusal import bad
+from masakari.instance_ha.views import sql_written, written
+from masakari.segments import Host
+
+OURS = "masakari"
+"""The member of a payload in which our monitors send the callback itself, and of a report's body that keeps what was posted."""
+
+TYPES = {"COMPUTE_HOST": "rscGroup", "VM": "VM", "PROCESS": "nodeStatus"}
+NAMES = {value: key for key, value in TYPES.items()}
+STATUS = {0: "new", 1: "running", 2: "finished", 3: "failed", 4: "ignored"}
+"""By the 2015 progress number."""
+
+VM_NUMBERS = {"STOPPED_FAILED": ("5", "5"), "STOPPED_CRASHED": ("5", "2"), "STOPPED_DESTROYED": ("5", "1")}
+"""eventType and detail of a LIFECYCLE event."""
+
+ALIVE = ("STARTED",)
+
+
+def as_callback(form: NotificationForm, uuid: str, host: Host, user: str, now: float) -> Notification:
+    """The report that this notification is. `uuid`: its name if it brings none; `user`: who posted it. Raises Refusal."""
+    own = form.payload.get(OURS)
+    payload = {name: value for name, value in form.payload.items() if name != OURS}
+    told = {"COMPUTE_HOST": _host, "VM": _instance, "PROCESS": _process}[form.type](payload)
+    kept = {
+        "type": form.type,
+        "payload": payload,
+        "generated_time": written(form.generated_at),
+        "source_host_uuid": host.uuid,
+        "user": user,
+    }
+    if own is not None:
+        fields = _own(own, form)
+    else:
+        fields = {**_frame(form, uuid, host), **told}
+    try:
+        return parse(json.dumps({**fields, OURS: kept}).encode(), now)
+    except BadNotification as error:
+        raise bad("generated_time" if error.field == "utc_time" else f"payload.{error.field}", error.problem) from error
+
+
+def _own(own: Any, form: NotificationForm) -> dict[str, Any]:
+    if not isinstance(own, dict):
+        raise bad(f"payload.{OURS}", "must be an object")
+    if own.get("type") != TYPES[form.type] or own.get("hostname") != form.hostname:
+        raise bad(f"payload.{OURS}", "is about something else than the notification")
+    return own
+
+
+def _frame(form: NotificationForm, uuid: str, host: Host) -> dict[str, Any]:
+    at = datetime.fromtimestamp(form.generated_at, timezone.utc).strftime("%Y%m%d%H%M%S")
+    return {
+        "id": uuid,
+        "type": TYPES[form.type],
+        "regionID": "",
+        "hostname": form.hostname,
+        "uuid": "",
+        "time": at,
+        "startTime": at,
+        "endTime": None,
+        "tzname": "UTC",
+        "daylight": "0",
+        "cluster_port": host.cluster_port,
+        "utc_time": utc(form.generated_at),
+    }
+
+
+def _word(payload: Mapping[str, Any], name: str, choices: tuple[str, ...] = ()) -> str:
+    value = payload.get(name, "")
+    if not isinstance(value, str) or (choices and value.upper() not in choices):
+        raise bad(f"payload.{name}", f"must be one of {', '.join(choices)}" if choices else "must be a string")
+    return value.upper() if choices else value
+
+
+def _host(payload: Mapping[str, Any]) -> dict[str, Any]:
+    event = _word(payload, "event", ("STARTED", "STOPPED"))
+    status = _word(payload, "host_status", ("NORMAL", "UNKNOWN", "")) if "host_status" in payload else ""
+    cluster = _word(payload, "cluster_status", ("ONLINE", "OFFLINE", "")) if "cluster_status" in payload else ""
+    said = f"host_status {status or 'not told'}, cluster_status {cluster or 'not told'}"
+    if event in ALIVE:
+        return {"eventID": "1", "eventType": "1", "detail": "1", "reason": said}
+    known_down = status == "NORMAL" and cluster != "ONLINE"
+    return {"eventID": "1", "eventType": "2", "detail": "2" if known_down else "4", "reason": said}
+
+
+def _instance(payload: Mapping[str, Any]) -> dict[str, Any]:
+    uuid = _word(payload, "instance_uuid")
+    event, domain_event = _word(payload, "event"), _word(payload, "vir_domain_event")
+    if not event:
+        raise bad("payload.event", "missing")
+    numbers = ("0", "0")
+    if event == "LIFECYCLE":
+        numbers = VM_NUMBERS.get(domain_event, numbers)
+    elif event == "QEMU_GUEST_AGENT_ERROR":
+        numbers = ("5", "2")
+    reason = f"{event} {domain_event}".strip()[:200]
+    return {"uuid": uuid, "eventID": "0", "eventType": numbers[0], "detail": numbers[1], "reason": reason}
+
+
+def _process(payload: Mapping[str, Any]) -> dict[str, Any]:
+    event = _word(payload, "event", ("STARTED", "STOPPED"))
+    name = _word(payload, "process_name")
+    if not name:
+        raise bad("payload.process_name", "missing")
+    numbers = {"eventID": "1", "eventType": "1", "detail": "1"}
+    return {**numbers, "process": name, "state": "up" if event in ALIVE else "down"}
+
+
+def same(form: NotificationForm, body: str) -> bool:
+    """Whether a stored report was posted with the same type and payload."""
+    kept = _kept(body)
+    payload = {name: value for name, value in form.payload.items() if name != OURS}
+    return (kept.get("type"), kept.get("payload")) == (form.type, payload)
+
+
+def shown(row: Mapping[str, Any], host_uuids: Mapping[str, str]) -> dict[str, Any]:
+    """A stored report as a notification. host_uuids: those of registered hosts, by name."""
+    kept = _kept(row["body"])
+    kind = kept.get("type") or NAMES[row["notification_type"]]
+    return {
+        "id": row["id"],
+        "notification_uuid": row["report_key"] or row["notification_id"],
+        "type": kind,
+        "status": status(row),
+        "source_host_uuid": kept.get("source_host_uuid") or host_uuids.get(row["notification_hostname"] or ""),
+        "generated_time": kept.get("generated_time") or written(row["generated_at"]) or sql_written(row["create_at"]),
+        "payload": kept.get("payload") or _payload(kind, row),
+        "created_at": sql_written(row["create_at"]),
+        "updated_at": sql_written(row["update_at"]) if row["update_at"] != row["create_at"] else None,
+    }
+
+
+def status(row: Mapping[str, Any]) -> str:
+    """new, running, finished, failed, ignored; error for one that is held because of an error of the program."""
+    if row["recovery_hold"] == "internal" and row["progress"] == 1:
+        return "error"
+    return "finished" if row["outcome"] == "noted" else STATUS.get(row["progress"], "ignored")
+
+
+def _kept(body: str | None) -> dict[str, Any]:
+    """What was posted to the API, as the body of the report keeps it; empty for a callback."""
+    if not body or f'"{OURS}"' not in body:
+        return {}
+    kept = json.loads(body).get(OURS)
+    return kept if isinstance(kept, dict) else {}
+
+
+def _payload(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a monitor of OpenStack would have said instead of this callback."""
+    numbers = row["notification_eventType"], row["notification_detail"]
+    if kind == "COMPUTE_HOST":
+        up = numbers[0] == "1"
+        return {
+            "event": "STARTED" if up else "STOPPED",
+            "host_status": "NORMAL" if up or numbers[1] == "2" else "UNKNOWN",
+            "cluster_status": "ONLINE" if up else "OFFLINE",
+        }
+    if kind == "VM":
+        event = next((name for name, known in VM_NUMBERS.items() if known == numbers), "UNKNOWN")
+        return {"event": "LIFECYCLE", "instance_uuid": row["notification_uuid"], "vir_domain_event": event}
+    report = json.loads(row["body"]) if row["body"] else {}
+    up = report.get("state") == "up"
+    return {"event": "STARTED" if up else "STOPPED", "process_name": report.get("process") or "unknown"}
+
+
+def details(events: list[dict[str, Any]], recovery_status: str) -> list[dict[str, Any]]:
+    """The journal of a recovery as the details of its workflow: a task for each step, in the order in which they came."""
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        tasks.setdefault(event["step"] or "intake", []).append(event)
+    names = list(tasks)
+    state = {"finished": "SUCCESS", "ignored": "SUCCESS", "failed": "FAILURE", "cancelled": "FAILURE"}
+    last = state.get(recovery_status, "RUNNING")
+    return [_task(name, tasks[name], last if name == names[-1] else "SUCCESS") for name in names]
+
+
+def _task(name: str, events: list[dict[str, Any]], state: str) -> dict[str, Any]:
+    begun = 0 if state == "RUNNING" else 1
+    lines = [
+        {
+            "timestamp": (written(event["at"]) or "").replace("T", " "),
+            "message": f"{event['what']}: {event['reason']}" if event["reason"] else event["what"],
+            "progress": round((number + begun) / len(events), 2),
+        }
+        for number, event in enumerate(events)
+    ]
+    return {"name": name, "state": state, "progress": lines[-1]["progress"], "progress_details": lines}
