@@ -53,6 +53,7 @@ setup(
     packages=[
         "masakari",
         "masakari.common",
+        "masakari.instance_ha",
         "masakari.sql",
         "hostmonitor",
         "instancemonitor",

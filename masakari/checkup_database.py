@@ -18,16 +18,18 @@ from masakari.database_mysql import Mysql, MysqlLink
 # Refused without the right, and otherwise without effect, since nothing is ever 1 and 0 at once.
 _TRIALS = (
     "SELECT 1 FROM schema_version, notification_list, vm_list, reserve_list, recovery, recovery_event, host_evidence,"
-    " known_host, host_disable, failover_segment, controller WHERE 1 = 0",
+    " known_host, host_disable, failover_segment, segment_host, controller WHERE 1 = 0",
     "UPDATE notification_list, vm_list, reserve_list, recovery, recovery_event, host_evidence, known_host, host_disable,"
-    " failover_segment, controller SET notification_list.id = notification_list.id, vm_list.id = vm_list.id,"
+    " failover_segment, segment_host, controller SET notification_list.id = notification_list.id, vm_list.id = vm_list.id,"
     " reserve_list.id = reserve_list.id, recovery.id = recovery.id, recovery_event.id = recovery_event.id,"
     " host_evidence.id = host_evidence.id, known_host.hostname = known_host.hostname,"
     " host_disable.hostname = host_disable.hostname,"
-    " failover_segment.cluster_port = failover_segment.cluster_port, controller.name = controller.name WHERE 1 = 0",
+    " failover_segment.cluster_port = failover_segment.cluster_port, segment_host.id = segment_host.id,"
+    " controller.name = controller.name WHERE 1 = 0",
     "DELETE notification_list, vm_list, reserve_list, recovery, recovery_event, host_evidence, known_host, host_disable,"
-    " failover_segment, controller FROM notification_list, vm_list, reserve_list, recovery, recovery_event, host_evidence,"
-    " known_host, host_disable, failover_segment, controller WHERE 1 = 0",
+    " failover_segment, segment_host, controller"
+    " FROM notification_list, vm_list, reserve_list, recovery, recovery_event, host_evidence,"
+    " known_host, host_disable, failover_segment, segment_host, controller WHERE 1 = 0",
     "INSERT INTO notification_list SELECT * FROM notification_list WHERE 1 = 0",
     "INSERT INTO vm_list SELECT * FROM vm_list WHERE 1 = 0",
     "INSERT INTO reserve_list SELECT * FROM reserve_list WHERE 1 = 0",
@@ -37,6 +39,7 @@ _TRIALS = (
     "INSERT INTO known_host SELECT * FROM known_host WHERE 1 = 0",
     "INSERT INTO host_disable SELECT * FROM host_disable WHERE 1 = 0",
     "INSERT INTO failover_segment SELECT * FROM failover_segment WHERE 1 = 0",
+    "INSERT INTO segment_host SELECT * FROM segment_host WHERE 1 = 0",
     "INSERT INTO controller SELECT * FROM controller WHERE 1 = 0",
 )
 

@@ -107,7 +107,8 @@ def _check_keys(auth: Auth, reading: Reading) -> None:
     """Signed callbacks need keys. In OpenStack's form they are not all that comes: the controller can do without."""
     path = auth.keys_file
     if not os.path.exists(path):
-        lacking = f"there is no file {path}; with callbacks = signed nothing is believed without it"
+        lacking = f"there is no file {path}"
+        refused = "; with callbacks = signed nothing would be believed without it. Run"
         advice = f"masakari-keys init; then for each host: {ADD_KEY}"
     else:
         try:
@@ -117,13 +118,13 @@ def _check_keys(auth: Auth, reading: Reading) -> None:
             for problem in error.problems:
                 reading.problem_elsewhere("auth", "keys_file", problem)
             return
-        lacking, advice = f"there is no key in {path}", ADD_KEY
+        lacking, refused, advice = f"there is no key in {path}", "; run", ADD_KEY
     if auth.callbacks != "signed":
         return
     if config_openstack.in_this_form(reading.ini):
         reading.warn("auth", "keys_file", f"{lacking}: every callback is refused. To take them, run: {advice}")
     else:
-        reading.problem("auth", "keys_file", f"{lacking}; run: {advice}", ("auth", "callbacks"))
+        reading.problem("auth", "keys_file", f"{lacking}{refused}: {advice}", ("auth", "callbacks"))
 
 
 def _check_command(command: str, reading: Reading) -> None:

@@ -22,8 +22,8 @@ def _render_openstack() -> str:
     parts.append(_OPENSTACK_UNUSED)
     for section, reasons in openstack_options.UNUSED.items():
         parts += [f"| `[{section}]`: {_code(names)} | {why} |\n" for why, names in reasons.items()]
-    for why, names in openstack_options.UNUSED_SECTIONS.items():
-        parts.append(f"| {_code(names, '[{}]')}, as a whole | {why} |\n")
+    for why, sections in openstack_options.UNUSED_SECTIONS.items():
+        parts.append(f"| {_code(sections, '[{}]')}, as a whole | {why} |\n")
     return "".join(parts)
 
 

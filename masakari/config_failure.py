@@ -10,7 +10,7 @@ METADATA_KEY = Text(r"[A-Za-z0-9_:. -]{1,255}", "a key of Nova's metadata")
 REASON = Text(r".{1,200}", "a text of at most 200 characters")
 
 _DISABLE_REASON = (
-    "What is written to Nova as the reason why nova-compute is disabled, behind `masakari recovery NUMBER: `."
+    "What Nova shows as the reason why nova-compute is disabled, after the words `masakari recovery NUMBER:`."
 )
 
 

@@ -15,7 +15,10 @@ class InstanceHa(Section):
         ("admin",), Words(), "Whoever has one of these roles in the project of the token may do everything."
     )
     notifier_roles: tuple[str, ...] = option(
-        ("service",), Words(), "Whoever has one of these roles, and none of admin_roles, may create notifications and nothing else."
+        ("service",),
+        Words(),
+        "Whoever has one of these roles, and none of admin_roles, may create notifications and nothing else. What such a "
+        "notification brings as evidence counts for nothing: it is held for proof from elsewhere.",
     )
     token_cache_s: float = option(
         10,

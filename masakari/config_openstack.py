@@ -71,7 +71,8 @@ class Translation:
         entry = self.ini.sections.get(section, {}).get(option)
         return entry if entry and entry.value else None
 
-    def _say(self, section: str, option: str, text: str) -> None:
+    def warn(self, section: str, option: str, text: str) -> None:
+        """Add a warning about an option of the file, unless it is there already."""
         told = self._at(section, option, text)
         if told not in self._told:
             self._told.append(told)
@@ -90,16 +91,16 @@ class Translation:
         quoted = entry.quoted or bool(part)
         self.ini.sections.setdefault(ours[0], {})[ours[1]] = Entry(value, entry.line, quoted, place)
         if theirs in self.ini.again:
-            self._say(*theirs, f"is something else on line {self.ini.again.pop(theirs)}; this one is used, as the last")
+            self.warn(*theirs, f"is something else on line {self.ini.again.pop(theirs)}; this one is used, as the last")
         if re.search(r"\$[\w({$]", entry.value):
-            self._say(*theirs, "is used as it is written: $ refers to nothing here, and $$ is not one $")
+            self.warn(*theirs, "is used as it is written: $ refers to nothing here, and $$ is not one $")
 
     def _refuse(self, ours: tuple[str, str], theirs: tuple[str, str], value: str) -> None:
         """Say that one of theirs is not used, since ours has another value."""
         used = self._written(*ours)
         if used and _plain(ours[1], used.value) != _plain(ours[1], value):
             place = used.place or f"[{ours[0]}] {ours[1]}"
-            self._say(*theirs, f"is not used: {place}, line {used.line}, says otherwise and goes before it")
+            self.warn(*theirs, f"is not used: {place}, line {used.line}, says otherwise and goes before it")
 
     def _take_group(self, group: Group) -> None:
         for section, names in group.ways:
@@ -114,7 +115,7 @@ class Translation:
                     self._refuse(ours, (section, name), entry.value)
                 else:
                     lead = leads[0] if leads else next(name for name in names if names[name] in group.leads)
-                    self._say(section, name, f"is not used: it goes with [{section}] {lead}, which isn't")
+                    self.warn(section, name, f"is not used: it goes with [{section}] {lead}, which isn't")
 
     def _fits(self, group: Group, leads: dict[str, str]) -> bool:
         """Whether what a way is about is what is used already, or nothing is used yet."""
@@ -135,14 +136,14 @@ class Translation:
         if ours:
             if any(self._differs("db", option, value) for option, value in values.items()):
                 line = self.ini.sections["db"][ours[0]].line
-                self._say(*theirs, f"is not used: [db] {ours[0]}, line {line}, goes before all of it")
+                self.warn(*theirs, f"is not used: [db] {ours[0]}, line {line}, goes before all of it")
             return
         for option, value in values.items():
             self._give(("db", option), theirs, value, f", {option}")
         if any(name.startswith("ssl") for name in query):
-            self._say(*theirs, "what it says of TLS is not used: no certificate of the database is checked")
+            self.warn(*theirs, "what it says of TLS is not used: no certificate of the database is checked")
         elif query:
-            self._say(*theirs, "only charset and unix_socket are used of what stands behind the ?")
+            self.warn(*theirs, "only charset and unix_socket are used of what stands behind the ?")
 
     def _differs(self, section: str, option: str, value: str) -> bool:
         entry = self._written(section, option)
@@ -179,7 +180,7 @@ class Translation:
         entry = self._written(AUTHTOKEN, "auth_type")
         if entry and entry.value.lower() not in AUTH_TYPES:
             text = "the controller signs in with a user and password, or with an application credential"
-            self._say(AUTHTOKEN, "auth_type", f"is not used: {text}")
+            self.warn(AUTHTOKEN, "auth_type", f"is not used: {text}")
 
     def _take_rest(self, section: str) -> None:
         """Name what is not used, and what nobody knows. In a section that is ours, too, only theirs is looked at."""
@@ -188,7 +189,7 @@ class Translation:
         for name in list(written):
             why = _why_unused_option(section, name)
             if why:
-                self._say(section, name, f"is not used: {why}")
+                self.warn(section, name, f"is not used: {why}")
             elif section in TRANSLATED and name not in used:
                 known = [
                     *used,

@@ -160,6 +160,7 @@ UNUSED: Mapping[str, Mapping[str, str]] = {
         TLS: "use_ssl enabled_ssl_apis ssl_* use_forwarded_for secure_proxy_ssl_header",
         NO_PASTE: "api_paste_config wsgi_keep_alive max_header_line tcp_keepidle masakari_link_prefix",
         CHECKED: "nova_api_insecure",
+        "a page of a list has at most 1000 entries": "osapi_max_limit",
         NO_SCOPE: "os_system_scope",
         NO_DEBUGGER: "backdoor_* pydev_* monkey_patch* fatal_exception_format_errors",
     },

@@ -707,7 +707,7 @@ UPDATE recovery SET data = :data, beat = beat + 1 WHERE id = :id AND epoch = :ep
 -- notification_by_id_asc --
 -- A page of notifications in the order in which they came; `id` is that of the last one seen.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
@@ -722,7 +722,7 @@ ORDER BY n.id ASC LIMIT :many
 -- notification_by_time_asc --
 -- The same in the order in which their failures were noticed.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
@@ -731,13 +731,14 @@ WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
   AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
     WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
-  AND (:id IS NULL OR n.generated_at > :value OR (n.generated_at = :value AND n.id > :id))
+  AND (:id IS NULL OR n.generated_at > :value OR (n.generated_at = :value AND n.id > :id)
+    OR (:value IS NULL AND (n.generated_at IS NOT NULL OR n.id > :id)))
 ORDER BY n.generated_at ASC, n.id ASC LIMIT :many
 
 -- notification_by_other_asc --
 -- The same in another order. It sorts all that the filters let through.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
@@ -746,22 +747,22 @@ WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
   AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
     WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
-  AND (:id IS NULL OR CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+  AND (:id IS NULL OR COALESCE(CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
     WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END > :value OR (CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') > :value OR (COALESCE(CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
     WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END = :value AND n.id > :id))
-ORDER BY CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') = :value AND n.id > :id))
+ORDER BY COALESCE(CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
     WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END ASC, n.id ASC LIMIT :many
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') ASC, n.id ASC LIMIT :many
 
 -- notification_by_id_desc --
 -- A page of notifications in the order in which they came; `id` is that of the last one seen.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
@@ -776,7 +777,7 @@ ORDER BY n.id DESC LIMIT :many
 -- notification_by_time_desc --
 -- The same in the order in which their failures were noticed.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
@@ -785,13 +786,14 @@ WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
   AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
     WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
-  AND (:id IS NULL OR n.generated_at < :value OR (n.generated_at = :value AND n.id < :id))
+  AND (:id IS NULL OR n.generated_at < :value OR (n.generated_at = :value AND n.id < :id)
+    OR (n.generated_at IS NULL AND (:value IS NOT NULL OR n.id < :id)))
 ORDER BY n.generated_at DESC, n.id DESC LIMIT :many
 
 -- notification_by_other_desc --
 -- The same in another order. It sorts all that the filters let through.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
@@ -800,22 +802,22 @@ WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
   AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
     WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
-  AND (:id IS NULL OR CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+  AND (:id IS NULL OR COALESCE(CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
     WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END < :value OR (CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') < :value OR (COALESCE(CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
     WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END = :value AND n.id < :id))
-ORDER BY CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') = :value AND n.id < :id))
+ORDER BY COALESCE(CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
     WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END DESC, n.id DESC LIMIT :many
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') DESC, n.id DESC LIMIT :many
 
 -- notification_called --
 -- The notification with this id, as monitors know it.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.report_key = :called
@@ -823,14 +825,14 @@ WHERE n.report_key = :called
 -- notification_numbered --
 -- The notification with this number.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.id = :id
 
 -- notification_lately --
 -- What was reported about a host since a moment.
-SELECT body FROM notification_list
+SELECT body, key_id FROM notification_list
 WHERE notification_hostname = :hostname AND notification_type = :type AND received_at >= :since
 
 -- segment_host_uuids --

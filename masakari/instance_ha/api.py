@@ -11,7 +11,7 @@ openstacksdk asks for it without that header.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import uuid4
@@ -30,6 +30,7 @@ from masakari.segments import SegmentConflict
 log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
+MAX_ACTOR = 255
 RETRY_AFTER_S = 5
 COLLECTIONS = ("segments", "notifications")
 
@@ -49,6 +50,7 @@ class Asked:
     version: Version
     version_told: bool
     caller: Caller
+    is_admin: bool
 
     @property
     def query(self) -> str:
@@ -58,7 +60,7 @@ class Asked:
     @property
     def actor(self) -> str:
         """As the journal names the caller."""
-        return f"operator:{self.caller.user_name}"
+        return f"operator:{self.caller.user_name}"[:MAX_ACTOR]
 
     def has(self, version: Version) -> bool:
         """Whether it may see what came with this version."""
@@ -104,7 +106,7 @@ class InstanceHa:
             asks = ("WWW-Authenticate", f'Keystone uri="{url}"')
             return self._refused(environ, Refusal(401, str(error)), request_id, asks)
         except (Unavailable, Rejected) as error:
-            log.warning("%s %s: %s", environ["REQUEST_METHOD"], environ.get("PATH_INFO"), error)
+            log.warning("%s %.128r: %s", environ["REQUEST_METHOD"], environ.get("PATH_INFO"), error)
             told = Refusal(503, f"nothing was changed, try again: {error}")
             return self._refused(environ, told, request_id, ("Retry-After", str(RETRY_AFTER_S)))
 
@@ -139,10 +141,11 @@ class InstanceHa:
         if project and project != caller.project_id:
             raise Refusal(400, "the project in the path is not that of the token")
         allowed = self._settings().instance_ha
-        may = {*allowed.admin_roles, *(allowed.notifier_roles if only_notifies else ())}
-        if not {role.lower() for role in caller.roles} & {role.lower() for role in may}:
-            raise Refusal(403, f"{caller.user_name} needs one of these roles in {caller.project_name}: {', '.join(sorted(may))}")
-        return Asked(environ, versions.negotiate(told), versions.SERVICE in told.lower(), caller)
+        is_admin = _has(caller, allowed.admin_roles)
+        if not is_admin and not (only_notifies and _has(caller, allowed.notifier_roles)):
+            needed = ", ".join((*allowed.admin_roles, *(allowed.notifier_roles if only_notifies else ())))
+            raise Refusal(403, f"{caller.user_name} needs one of these roles in {caller.project_name}: {needed}")
+        return Asked(environ, versions.negotiate(told), versions.SERVICE in told.lower(), caller, is_admin)
 
     def _caller(self, environ: Environ) -> Caller:
         token = environ.get("HTTP_X_AUTH_TOKEN")
@@ -208,7 +211,7 @@ class InstanceHa:
     def create_notification(self, asked: Asked) -> tuple[int, Any]:
         """POST /notifications"""
         fields = asked.fields("notification")
-        return 202, {"notification": self._notifications.create(fields, asked.caller.user_name)}
+        return 202, {"notification": self._notifications.create(fields, asked.caller.user_name, asked.is_admin)}
 
     def show_notification(self, asked: Asked, uuid: str) -> tuple[int, Any]:
         """GET /notifications/{notification}"""
@@ -237,6 +240,10 @@ def _routes(api: InstanceHa) -> list[tuple[tuple[str, ...], dict[str, Handler]]]
         (("notifications", "", "vmoves"), {"GET": api.list_moves}),
         (("notifications", "", "vmoves", ""), {"GET": api.show_move}),
     ]
+
+
+def _has(caller: Caller, roles: Collection[str]) -> bool:
+    return bool({role.lower() for role in caller.roles} & {role.lower() for role in roles})
 
 
 def _since(asked: Asked, version: Version) -> None:

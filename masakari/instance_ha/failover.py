@@ -160,7 +160,8 @@ def _form(host: Host) -> HostForm:
 
 def _segment(tx: Tx, uuid: str) -> Segment:
     found = segments.segment(tx, uuid)
-    if found is None:
+    # MariaDB finds it with blanks behind its uuid, too.
+    if found is None or found.uuid != uuid:
         raise not_found("segment", uuid)
     return found
 
@@ -169,7 +170,7 @@ def _host(tx: Tx, uuid: str, host_uuid: str) -> Host:
     _segment(tx, uuid)
     row = tx.one("segment_host_called", uuid=host_uuid)
     found = segments.registered(tx, [row["hostname"]])[row["hostname"]] if row else None
-    if found is None or found.segment_uuid != uuid:
+    if found is None or (found.uuid, found.segment_uuid) != (host_uuid, uuid):
         raise not_found("host", host_uuid)
     return found
 

@@ -13,7 +13,6 @@ from masakari.instance_ha.refusal import Refusal, bad
 from masakari.instance_ha.versions import ENABLED, Version
 from masakari.segments import METHODS, HostForm, SegmentForm
 
-SERVICE_TYPES = ("COMPUTE",)
 NOTIFICATION_TYPES = ("COMPUTE_HOST", "VM", "PROCESS")
 LONGEST_NAME = 255
 LONGEST_TEXT = 1000
@@ -111,9 +110,11 @@ def moment(text: str, field: str) -> float:
     clock = clock if len(clock) > 5 else f"{clock}:00"
     try:
         parsed = datetime.fromisoformat(f"{day}T{clock}{zone}").astimezone(timezone.utc)
-        return parsed.timestamp() + float(fraction or 0)
+        at = parsed.timestamp() + float(fraction or 0)
+        datetime.fromtimestamp(at, timezone.utc)  # the end of the year 9999 is rounded up to the next one
     except (ValueError, OverflowError):
         raise bad(field, "no such time") from None
+    return at
 
 
 def boolean(value: Any, field: str) -> bool:

@@ -48,14 +48,16 @@ class Notifications:
         self._settings = settings
         self._clock = clock
 
-    def create(self, fields: Fields, user: str) -> dict[str, Any]:
-        """Post one. Raises Refusal: 400 for a host that is registered nowhere, 409 for a duplicate; Unavailable."""
+    def create(self, fields: Fields, user: str, may_prove: bool) -> dict[str, Any]:
+        """Post one; `may_prove` as of translate.as_callback().
+
+        Raises Refusal: 400 for a host that is registered nowhere, unless our own monitors tell of it as in a callback, where
+        it may have pacemaker's name; 409 for a duplicate; Unavailable.
+        """
         form = forms.notification(fields)
         now = self._clock.now()
         host = self._db.read(lambda tx: segments.registered(tx, [form.hostname]).get(form.hostname))
-        if host is None:
-            raise bad("hostname", f"{form.hostname} is a host of no segment")
-        report = translate.as_callback(form, str(uuid4()), host, user, now)
+        report = translate.as_callback(form, str(uuid4()), host, user, now, may_prove)
         if translate.OURS not in form.payload:
             self._refuse_duplicate(form, now)
         receipt = self._intake.submit(report, True, f"{KEYSTONE}{user}"[:255], now)
@@ -102,7 +104,7 @@ class Notifications:
         since = now - self._settings().instance_ha.duplicate_notification_detection_interval
         kind = translate.TYPES[form.type]
         rows = self._db.read(lambda tx: tx.all("notification_lately", hostname=form.hostname, type=kind, since=since))
-        if any(translate.same(form, row["body"]) for row in rows):
+        if any(translate.same(form, row) for row in rows):
             raise Refusal(409, f"a notification of {form.hostname} with the same type and payload was posted just now")
 
     def _page(
@@ -161,13 +163,14 @@ def _value(key: str, row: Mapping[str, Any]) -> Any:
     if key == "status":
         return translate.status(row)
     columns = {
-        "generated_time": "generated_at",
         "updated_at": "update_at",
         "type": "notification_type",
         "notification_uuid": "report_key",
         "source_host_uuid": "notification_hostname",
     }
-    return row[columns[key]] if key in columns else None
+    if key == "generated_time":
+        return row["generated_at"]
+    return (row[columns[key]] or "") if key in columns else None
 
 
 def _uuids(tx: Tx) -> dict[str, str]:

@@ -47,12 +47,13 @@ def read_query(text: str, filters: Collection[str], sort_keys: Collection[str], 
 
 def page(items: Sequence[Item], query: Query, matches: Callable[[Item, str, str], bool]) -> list[Item]:
     """The page that is asked for. `matches`(item, filter, value) says what a filter lets through. Raises Refusal."""
-    shown = [item for item in items if all(matches(item, name, value) for name, value in query.filters.items())]
-    shown.sort(key=lambda item: int(item["id"]))
+    # Those that are alike follow the last key's direction: the newest first, unless told otherwise.
+    ordered = sorted(items, key=lambda item: int(item["id"]), reverse=query.sort[-1][1])
     for key, down in reversed(query.sort):
-        shown.sort(key=lambda item, key=key: _comparable(item.get(key)), reverse=down)  # type: ignore[misc]
-    start = _after(shown, query.marker) if query.marker else 0
-    return shown[start : start + query.limit]
+        ordered.sort(key=lambda item, key=key: _comparable(item.get(key)), reverse=down)  # type: ignore[misc]
+    # The last one seen need not pass the filters any more.
+    rest = ordered[_after(ordered, query.marker) if query.marker else 0 :]
+    return [item for item in rest if all(matches(item, *wanted) for wanted in query.filters.items())][: query.limit]
 
 
 def _after(items: Sequence[Item], marker: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from masakari.common.errors import BadNotification
 from masakari.common.notification import Notification, parse
-from masakari.common.text import utc
+from masakari.identity import KEYSTONE
 from masakari.instance_ha.forms import NotificationForm
 from masakari.instance_ha.refusal import bad
 from masakari.instance_ha.views import sql_written, written
@@ -32,38 +32,65 @@ VM_NUMBERS = {"STOPPED_FAILED": ("5", "5"), "STOPPED_CRASHED": ("5", "2"), "STOP
 
 ALIVE = ("STARTED",)
 
+BELIEVED = ("id", "reason", "recovery", "on_failure", "libvirt_state", "last_alive")
+"""What of a callback within a notification is believed of everybody: it names the report, or has less done about it."""
 
-def as_callback(form: NotificationForm, uuid: str, host: Host, user: str, now: float) -> Notification:
-    """The report that this notification is. `uuid`: its name if it brings none; `user`: who posted it. Raises Refusal."""
-    own = form.payload.get(OURS)
+FIELDS = {
+    "time": "generated_time",
+    "startTime": "generated_time",
+    "utc_time": "generated_time",
+    "hostname": "hostname",
+    "uuid": "payload.instance_uuid",
+    "process": "payload.process_name",
+}
+"""Where in a notification stands what a callback calls so."""
+
+
+def as_callback(
+    form: NotificationForm, uuid: str, host: Host | None, user: str, now: float, may_prove: bool
+) -> Notification:
+    """The report that this notification is. `uuid`: its name if it brings none; `user`: who posted it. Raises Refusal.
+
+    host: as it is registered; one that isn't may only be told of by our own monitors, as in a callback.
+    may_prove: whether what our own monitors say beyond OpenStack's payload, evidence above all, is believed of this user. No
+    key of a host signs it, so else it counts as a notification of any monitor, which proves nothing.
+    """
     payload = {name: value for name, value in form.payload.items() if name != OURS}
     told = {"COMPUTE_HOST": _host, "VM": _instance, "PROCESS": _process}[form.type](payload)
     kept = {
         "type": form.type,
         "payload": payload,
         "generated_time": written(form.generated_at),
-        "source_host_uuid": host.uuid,
+        "source_host_uuid": host.uuid if host else None,
         "user": user,
     }
-    if own is not None:
-        fields = _own(own, form)
-    else:
-        fields = {**_frame(form, uuid, host), **told}
+    own = _own(form)
+    if host is None and not own:
+        raise bad("hostname", f"{form.hostname} is a host of no segment")
+    believed = own if may_prove else {name: own[name] for name in BELIEVED if name in own}
+    cluster_port = host.cluster_port if host else own.get("cluster_port")
+    fields = own if own and may_prove else {**_frame(form, uuid, cluster_port), **told, **believed}
     try:
         return parse(json.dumps({**fields, OURS: kept}).encode(), now)
     except BadNotification as error:
-        raise bad("generated_time" if error.field == "utc_time" else f"payload.{error.field}", error.problem) from error
+        within = own and (may_prove or error.field in BELIEVED or error.field == "cluster_port")
+        field = f"payload.{OURS}.{error.field}" if within else FIELDS.get(error.field, "payload")
+        raise bad(field, error.problem) from error
 
 
-def _own(own: Any, form: NotificationForm) -> dict[str, Any]:
+def _own(form: NotificationForm) -> dict[str, Any]:
+    """The callback within; empty if there is none."""
+    if OURS not in form.payload:
+        return {}
+    own = form.payload[OURS]
     if not isinstance(own, dict):
         raise bad(f"payload.{OURS}", "must be an object")
     if own.get("type") != TYPES[form.type] or own.get("hostname") != form.hostname:
         raise bad(f"payload.{OURS}", "is about something else than the notification")
-    return own
+    return dict(own)
 
 
-def _frame(form: NotificationForm, uuid: str, host: Host) -> dict[str, Any]:
+def _frame(form: NotificationForm, uuid: str, cluster_port: Any) -> dict[str, Any]:
     at = datetime.fromtimestamp(form.generated_at, timezone.utc).strftime("%Y%m%d%H%M%S")
     return {
         "id": uuid,
@@ -76,13 +103,15 @@ def _frame(form: NotificationForm, uuid: str, host: Host) -> dict[str, Any]:
         "endTime": None,
         "tzname": "UTC",
         "daylight": "0",
-        "cluster_port": host.cluster_port,
-        "utc_time": utc(form.generated_at),
+        "cluster_port": cluster_port,
+        "utc_time": f"{written(form.generated_at)}Z",
     }
 
 
 def _word(payload: Mapping[str, Any], name: str, choices: tuple[str, ...] = ()) -> str:
-    value = payload.get(name, "")
+    if name not in payload:
+        raise bad(f"payload.{name}", "missing")
+    value = payload[name]
     if not isinstance(value, str) or (choices and value.upper() not in choices):
         raise bad(f"payload.{name}", f"must be one of {', '.join(choices)}" if choices else "must be a string")
     return value.upper() if choices else value
@@ -103,7 +132,7 @@ def _instance(payload: Mapping[str, Any]) -> dict[str, Any]:
     uuid = _word(payload, "instance_uuid")
     event, domain_event = _word(payload, "event"), _word(payload, "vir_domain_event")
     if not event:
-        raise bad("payload.event", "missing")
+        raise bad("payload.event", "must not be empty")
     numbers = ("0", "0")
     if event == "LIFECYCLE":
         numbers = VM_NUMBERS.get(domain_event, numbers)
@@ -117,21 +146,21 @@ def _process(payload: Mapping[str, Any]) -> dict[str, Any]:
     event = _word(payload, "event", ("STARTED", "STOPPED"))
     name = _word(payload, "process_name")
     if not name:
-        raise bad("payload.process_name", "missing")
+        raise bad("payload.process_name", "must not be empty")
     numbers = {"eventID": "1", "eventType": "1", "detail": "1"}
     return {**numbers, "process": name, "state": "up" if event in ALIVE else "down"}
 
 
-def same(form: NotificationForm, body: str) -> bool:
+def same(form: NotificationForm, row: Mapping[str, Any]) -> bool:
     """Whether a stored report was posted with the same type and payload."""
-    kept = _kept(body)
+    kept = _kept(row)
     payload = {name: value for name, value in form.payload.items() if name != OURS}
     return (kept.get("type"), kept.get("payload")) == (form.type, payload)
 
 
 def shown(row: Mapping[str, Any], host_uuids: Mapping[str, str]) -> dict[str, Any]:
     """A stored report as a notification. host_uuids: those of registered hosts, by name."""
-    kept = _kept(row["body"])
+    kept = _kept(row)
     kind = kept.get("type") or NAMES[row["notification_type"]]
     return {
         "id": row["id"],
@@ -153,11 +182,11 @@ def status(row: Mapping[str, Any]) -> str:
     return "finished" if row["outcome"] == "noted" else STATUS.get(row["progress"], "ignored")
 
 
-def _kept(body: str | None) -> dict[str, Any]:
-    """What was posted to the API, as the body of the report keeps it; empty for a callback."""
-    if not body or f'"{OURS}"' not in body:
+def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What was posted to the API, as the body of the report keeps it; empty for a callback, whatever that says of itself."""
+    if not str(row["key_id"] or "").startswith(KEYSTONE) or not row["body"]:
         return {}
-    kept = json.loads(body).get(OURS)
+    kept = json.loads(row["body"]).get(OURS)
     return kept if isinstance(kept, dict) else {}
 
 
@@ -184,10 +213,11 @@ def details(events: list[dict[str, Any]], recovery_status: str) -> list[dict[str
     tasks: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         tasks.setdefault(event["step"] or "intake", []).append(event)
-    names = list(tasks)
     state = {"finished": "SUCCESS", "ignored": "SUCCESS", "failed": "FAILURE", "cancelled": "FAILURE"}
     last = state.get(recovery_status, "RUNNING")
-    return [_task(name, tasks[name], last if name == names[-1] else "SUCCESS") for name in names]
+    # A recovery may go back to an earlier step.
+    current = (events[-1]["step"] or "intake") if events else ""
+    return [_task(name, tasks[name], last if name == current else "SUCCESS") for name in tasks]
 
 
 def _task(name: str, events: list[dict[str, Any]], state: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import requests
 from masakari.cloud_http import new_session
 from masakari.common.clock import Clock
 from masakari.keystone import CloudSettings, Keystone, tokens_url
-from masakari.nova import Nova
+from masakari.nova import Aggregate, Nova
 from tests.simcloud import SimulatedCloud
 from tests.simcloud.clock import VirtualClock
 
@@ -78,6 +78,29 @@ class Cloud(ABC):
         headers = {"X-Auth-Token": token, "X-Subject-Token": token}
         url = tokens_url(self.settings().auth_url)
         assert keystone.session.delete(url, headers=headers, timeout=30).status_code == 204
+
+    def aggregate(self, name: str, zone: str | None = None) -> Aggregate:
+        """A new host aggregate without hosts, one with a zone as an availability zone."""
+        wanted = {"aggregate": {"name": name, "availability_zone": zone}}
+        made = self._ask("POST", "/os-aggregates", wanted).json()["aggregate"]
+        return Aggregate(made["id"], made["name"], ())
+
+    def drop_aggregate(self, aggregate: Aggregate) -> None:
+        """Take its hosts out, and delete it."""
+        path = f"/os-aggregates/{aggregate.id}"
+        for host in self._ask("GET", path).json()["aggregate"]["hosts"]:
+            self._ask("POST", f"{path}/action", {"remove_host": {"host": host}})
+        self._ask("DELETE", path)
+
+    def _ask(self, method: str, path: str, body: Any = None) -> requests.Response:
+        """A request to Nova that no port makes; it must succeed."""
+        keystone = self.keystone()
+        token = keystone.token()
+        answer = keystone.session.request(
+            method, token.compute_url + path, json=body, headers={"X-Auth-Token": token.value}, timeout=30
+        )
+        assert answer.status_code == 200, answer.text
+        return answer
 
     def until(self, within_s: float, what: str, reached: Callable[[], Any]) -> Any:
         """What `reached` returns as soon as that is true; fails when it takes longer."""

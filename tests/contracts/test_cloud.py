@@ -13,7 +13,7 @@ import pytest
 
 from masakari.common.errors import Conflict, MaybeSent, NotFound, Rejected, Unavailable
 from masakari.keystone import SignInFailed
-from masakari.nova import Nova, Server, Service
+from masakari.nova import Aggregate, Nova, Server, Service
 
 from .clouds import KINDS, Cloud
 
@@ -362,6 +362,76 @@ class TestIsolation:
         cloud.until(SOON_S, "reads up", lambda: nova.answers_uptime(hosts[0], within_s=3))
         cloud.until(SOON_S, "reads up", lambda: service_of(nova, hosts[0]).up)
         nova.enable(isolated)
+
+
+@pytest.fixture
+def aggregate(cloud: Cloud) -> Iterator[Aggregate]:
+    made = cloud.aggregate(f"rack-{cloud.clock.now():.0f}")
+    yield made
+    cloud.drop_aggregate(made)
+
+
+def hosts_in(nova: Nova, aggregate: Aggregate) -> list[str]:
+    """Who is in it by now."""
+    [found] = [one for one in nova.aggregates() if one.id == aggregate.id]
+    assert found.name == aggregate.name
+    return sorted(found.hosts)
+
+
+class TestAggregates:
+    @pytest.mark.parametrize("newest", VERSIONS)
+    def test_a_host_joins_an_aggregate_and_leaves_it(
+        self, cloud: Cloud, hosts: list[str], aggregate: Aggregate, newest: str
+    ) -> None:
+        nova = cloud.nova(newest)
+        assert hosts_in(nova, aggregate) == []
+        assert nova.join_aggregate(aggregate, hosts[2]).startswith("req-")
+        nova.join_aggregate(aggregate, hosts[0])
+        assert hosts_in(nova, aggregate) == [hosts[0], hosts[2]]
+        assert nova.leave_aggregate(aggregate, hosts[2]).startswith("req-")
+        assert hosts_in(nova, aggregate) == [hosts[0]]
+
+    def test_joining_twice_is_a_conflict_and_leaving_twice_is_not_found(
+        self, nova: Nova, hosts: list[str], aggregate: Aggregate
+    ) -> None:
+        nova.join_aggregate(aggregate, hosts[2])
+        with pytest.raises(Conflict, match="already"):
+            nova.join_aggregate(aggregate, hosts[2])
+        assert hosts_in(nova, aggregate) == [hosts[2]]
+        nova.leave_aggregate(aggregate, hosts[2])
+        with pytest.raises(NotFound):
+            nova.leave_aggregate(aggregate, hosts[2])
+
+    def test_an_unknown_host_and_an_unknown_aggregate_are_not_found(
+        self, nova: Nova, hosts: list[str], aggregate: Aggregate
+    ) -> None:
+        gone = Aggregate(999999, "gone", ())
+        for call in (nova.join_aggregate, nova.leave_aggregate):
+            with pytest.raises(NotFound):
+                call(aggregate, "nowhere")
+            with pytest.raises(NotFound):
+                call(gone, hosts[2])
+
+    def test_a_host_is_in_one_availability_zone_at_most(
+        self, cloud: Cloud, nova: Nova, hosts: list[str], aggregate: Aggregate
+    ) -> None:
+        north, south = (cloud.aggregate(f"{name}-{cloud.clock.now():.0f}", zone=name) for name in ("north", "south"))
+        nova.join_aggregate(north, hosts[2])
+        with pytest.raises(Conflict, match="zone"):
+            nova.join_aggregate(south, hosts[2])
+        assert hosts_in(nova, south) == []
+        # An aggregate without a zone is no obstacle.
+        nova.join_aggregate(aggregate, hosts[2])
+        for zone in (north, south):
+            cloud.drop_aggregate(zone)
+
+    def test_a_dead_host_leaves_and_joins_as_well(
+        self, cloud: Cloud, nova: Nova, hosts: list[str], aggregate: Aggregate
+    ) -> None:
+        cloud.kill(hosts[0])
+        nova.join_aggregate(aggregate, hosts[0])
+        nova.leave_aggregate(aggregate, hosts[0])
+        assert hosts_in(nova, aggregate) == []
 
 
 @dataclass

@@ -147,7 +147,8 @@ class Container:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                env=ENVIRON,
+                # Also where this machine still has cgroups of version 1, with which systemd 258 and later don't start.
+                env={**ENVIRON, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )
         until(
             self._is_up, BOOTED_WITHIN_S, lambda: f"the container doesn't start:\n{output.read_text(errors='replace')}"

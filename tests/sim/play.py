@@ -145,6 +145,10 @@ class Stage:
             self.by_hand.add(host)
         self.house.cloud.update_service(self.house.cloud.hosts[host], **fields)
 
+    def aggregate(self, name: str, *hosts: str, zone: str = "") -> None:
+        """A host aggregate."""
+        self.house.cloud.add_aggregate(name, hosts, zone or None)
+
     # Verbs: reports and operators
 
     def spare(self, host: str) -> None:
@@ -270,6 +274,8 @@ class Stage:
         for server in sorted(self.house.cloud.servers.values(), key=lambda server: server.number):
             task = f" {server.task_state}" if server.task_state else ""
             found.append(f"{server.name}: {server.status}{task} on {server.host}")
+        for one in self.house.cloud.aggregates.values():
+            found.append(f"aggregate {one.name}: {', '.join(one.hosts)}")
         spares = [row["hostname"] for row in self.house.table("reserve_list") if not row["deleted"]]
         found.append(f"spares left: {', '.join(spares) or 'none'}")
         return found

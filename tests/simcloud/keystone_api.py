@@ -324,8 +324,9 @@ def _for_project(url: str, project_id: str) -> str:
 
 
 def _is_default_domain(given: Any) -> bool:
+    # Names, not ids, are compared without case: so does the database of a real Keystone.
     return isinstance(given, dict) and (
-        given.get("id") == DOMAIN["id"] or given.get("name") == DOMAIN["name"]
+        given.get("id") == DOMAIN["id"] or str(given.get("name")).lower() == DOMAIN["name"].lower()
     )
 
 

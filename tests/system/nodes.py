@@ -25,7 +25,7 @@ WITHIN_S = 60.0
 DB_PASSWORD = "not a secret"
 URL = "https://controller:15869/"
 HOSTS = "".join(f"{address} {name}\n" for name, address in {"controller": CONTROLLER, **COMPUTES}.items())
-NO_NAMES = "127.0.0.1 localhost\n"
+LOCALHOST = "127.0.0.1 localhost\n"
 
 MARIADB_BEHIND = """
 
@@ -53,7 +53,7 @@ class Controller(Machine):
 
     def set_up_for(self, cloud_port: int) -> None:
         """Everything up to a controller that runs: tables, account, proxy, settings, and a key for each compute node."""
-        self.container.write("/etc/hosts", NO_NAMES + HOSTS)
+        self.container.write("/etc/hosts", LOCALHOST + HOSTS)
         self.run("sh", "-c", "mariadb < /usr/share/masakari/db/create_vmha_database.sql")
         self.run("mariadb", "--execute", USER)
         self._set_up_proxy()
@@ -133,7 +133,7 @@ class Compute(Machine):
 
     def set_up_with(self, key: str, authority: str) -> None:
         """Everything up to monitors that run: the key of this node, whom to trust, where to report."""
-        self.container.write("/etc/hosts", NO_NAMES + HOSTS)
+        self.container.write("/etc/hosts", LOCALHOST + HOSTS)
         self.container.write("/etc/masakari/key.conf", key, 0o600)
         self.container.write("/etc/masakari/ca.pem", authority)
         url, bundle = "<http://controller:15868>", "/etc/masakari/ca.pem"

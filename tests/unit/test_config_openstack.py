@@ -112,7 +112,7 @@ def test_the_real_program_finds_the_file_of_a_guide_in_order_and_says_that_it_ha
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{conf}: ok" in done.stdout
-    assert "there is no file /nowhere/keys.conf; with callbacks = signed nothing is believed without it" in done.stdout
+    assert "there is no file /nowhere/keys.conf: every callback is refused." in done.stdout
     assert "masakari-keys init; then for each host: masakari-keys add HOST" in done.stdout
     assert "Example123" not in done.stdout
 
@@ -218,7 +218,7 @@ def test_what_is_open_for_the_same_user_is_filled_in(conf: Path) -> None:
 def test_a_domain_without_a_user_is_named(conf: Path) -> None:
     settings, warnings = load(conf, form("os_user_domain_name = other\n"))
     assert settings.nova.user_domain_name == "Default"
-    text = "[keystone_authtoken] user_domain_name, line 7, says otherwise and goes before it"
+    text = "it goes with [DEFAULT] os_privileged_user_name, which isn't"
     assert warnings == [f"2: [DEFAULT] os_user_domain_name: is not used: {text}"]
 
 
@@ -260,9 +260,9 @@ def test_the_url_of_the_database_is_taken_apart(conf: Path, url: str, values: Ma
 @pytest.mark.parametrize(
     "url",
     [
-        "mysql+pymysql://u:hidden@word@db1/m",
-        "mysql+pymysql://u:hi@den/word@db1/m",
-        "mysql+pymysql://u:hi@den?word@db1/m",
+        "mysql+pymysql://u:hidden@tail@db1/m",
+        "mysql+pymysql://u:hidden@tail/tail@db1/m",
+        "mysql+pymysql://u:hidden@tail?tail@db1/m",
         "mysql+pymysql://u:hidden",
         "postgresql://u:hidden@db1/m",
         "u:hidden@db1",
@@ -272,7 +272,7 @@ def test_the_url_of_the_database_is_taken_apart(conf: Path, url: str, values: Ma
 def test_a_url_that_can_not_be_one_is_refused_and_not_shown(conf: Path, url: str) -> None:
     [problem] = problems(conf, form(more=f"[database]\nconnection = {url}"))
     assert "[database] connection: must be mysql+pymysql://USER:PASSWORD@HOST:PORT/NAME" in problem
-    assert not any(part in problem for part in ("hidden", "den", "word", "db1"))
+    assert not any(part in problem for part in ("hidden", "tail", "db1"))
 
 
 def test_what_is_wrong_in_a_part_of_the_url_is_told_with_the_part(conf: Path) -> None:
@@ -351,8 +351,8 @@ def test_every_option_without_a_meaning_is_accepted_and_named(conf: Path) -> Non
         names = [name.replace("*", "x") for names in reasons.values() for name in names.split()]
         header = "" if section == "DEFAULT" else f"[{section}]\n"
         text += header + "".join(f"{name} = x\n" for name in names)
-    for names in openstack_options.UNUSED_SECTIONS.values():
-        text += "".join(f"[{name.replace('*', 'x')}]\nwhatever = 1\n" for name in names.split())
+    for sections in openstack_options.UNUSED_SECTIONS.values():
+        text += "".join(f"[{name.replace('*', 'x')}]\nwhatever = 1\n" for name in sections.split())
     _, warnings = load(conf, f"[DEFAULT]\n{text}")
     lines = f"[DEFAULT]\n{text}".splitlines()
     meant = [n for n, line in enumerate(lines, 1) if line.endswith("= x")]
@@ -481,20 +481,19 @@ _URLS = st.builds(
         ("db1/m", "db1:1/m?charset=utf8", "db1:99999/m", "[::1]/m", "/m?unix_socket=x", "db 1/m", "", "a@b/c?d@e")
     ),
 )
-_NAMES = st.sampled_from(
-    sorted({name for group in openstack_options.USED for _, names in group.ways for name in names})
-    + [
-        "debug",
-        "log_dir",
-        "log_file",
-        "nova_catalog_admin_info",
-        "auth_type",
-        "rpc_x",
-        "unknown",
-        "server_port",
-        "host",
-    ]
-)
+_USED = {name for group in openstack_options.USED for _, names in group.ways for name in names}
+_OTHERS = {
+    "debug",
+    "log_dir",
+    "log_file",
+    "nova_catalog_admin_info",
+    "auth_type",
+    "rpc_x",
+    "unknown",
+    "server_port",
+    "host",
+}
+_NAMES = st.sampled_from(sorted(_USED | _OTHERS))
 _PLAIN = st.tuples(
     st.sampled_from(
         ("DEFAULT", AUTHTOKEN, "database", "wsgi", "nova", "db", "log", "host_failure", "cors", "nonsense")

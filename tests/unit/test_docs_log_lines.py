@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,7 @@ HANDED_ON = {
     "instancemonitor/monitor.py: ...": "ledger",
     "instancemonitor/monitor.py: instance=... name=...: ...": "events and ledger",
     "masakari/common/program.py: ...": "warnings about settings; what keeps a daemon from starting",
+    "masakari/instance_ha/api.py: ... ...: ...": "errors of the database, Keystone and Nova",
     "masakari/main.py: ...": "warnings about settings",
     "processmonitor/jobs.py: ...: ......": "commands",
     "processmonitor/main.py: ...": "warnings about settings",
@@ -72,6 +74,7 @@ def entries() -> list[str]:
     return [entry.strip(". ") for row in rows for entry in re.findall(r"`([^`]+)`", row)]
 
 
+@cache
 def trees() -> dict[str, ast.Module]:
     """The sources of the daemons, by path."""
     paths = [path for folder in DAEMONS for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -106,8 +109,8 @@ def log_calls() -> Iterator[tuple[str, str]]:
     for path, tree in trees().items():
         named = constants(tree)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log."):
-                name = ast.unparse(node.func).removeprefix("log.")
+            if isinstance(node, ast.Call) and ast.unparse(node.func).lower().startswith("log."):
+                name = ast.unparse(node.func)[len("log.") :]
                 if name in LEVELS:
                     told = node.args[name == "log"]
                     told = named[told.id] if isinstance(told, ast.Name) else told

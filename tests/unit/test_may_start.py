@@ -200,3 +200,13 @@ def test_the_drop_in_asks_as_root_and_never_keeps_the_service_from_starting(serv
     limit = unit["Service"].get("TimeoutStartSec")
     assert limit is None if service == "libvirt-guests" else seconds(str(limit)) >= may_start.LONGEST_S + 90
     assert unit["Unit"]["After"] == unit["Unit"]["Wants"] == "network-online.target"
+
+
+def test_where_no_controller_can_be_asked_nothing_waits(
+    tmp_path: Path, clock: VirtualClock, controllers: Controllers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "masakarimonitors.conf"
+    path.write_text("[api]\nauth_url = http://keystone:5000\nusername = u\npassword = p\nproject_name = service\n[host]\n")
+    assert controllers.run(load(str(path))[0], 600) == 0
+    assert (clock.monotonic(), controllers.asked) == (0.0, [])
+    assert "STARTED UNCHECKED: no url is set" in capsys.readouterr().err
