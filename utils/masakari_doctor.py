@@ -170,7 +170,7 @@ def _node(folder: Path, set_up: Sequence[Component], idle: Sequence[str]) -> Ite
     checks.append(("units", lambda: traps.units(traps.unit_files(folder))))
     checks.append(("commands", lambda: traps.commands(os.environ)))
     if not found:
-        yield skipped("callback", "no monitor with usable settings is on this node, so there is nobody to send one as")
+        yield skipped("callback", "no monitor of this node has usable settings with a url, so there is nobody to send one as")
     yield from checkup.run(checks, checkup.to_stderr)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from masakari import admin
+from masakari import admin, admin_retry
 from tests.sim.conftest import Make
 from tests.sim.harness import Controller, House, settings
 from tests.sim.test_recovery_rules import die
@@ -137,7 +137,8 @@ def test_a_disable_is_taken_back_though_its_text_has_been_set_anew_meanwhile(mak
 
 # Aggregates
 
-JOIN = host(add_reserved_host_to_aggregate=True)
+JOINED = {"add_reserved_host_to_aggregate": True}
+JOIN = host(**JOINED)
 
 
 def with_aggregates(house: House) -> None:
@@ -383,3 +384,18 @@ def test_a_spare_that_is_just_being_taken_out_joins_them_only_afterwards(make: M
     house.clock.advance(20)
     house.cloud.running()
     assert members(house) == {"rack"}, house.story(recovery_id)
+
+
+def test_a_retry_still_knows_what_the_first_try_has_put_it_in(make: Make) -> None:
+    house = make(settings(host_failure=JOINED, recover_starter={"recovery_max_retry_cnt": 1}))
+    with_aggregates(house)
+    house.cloud.fault("evacuate", "answer", status=409, count=-1)
+    die(house)
+    assert house.settle(house.host_down().recovery_id).status == "failed"
+    house.cloud.clear_faults()
+    admin_retry.retry(house.operator, 1, attested=True)
+    assert house.settle(1).reason == "3 of 3 evacuated"
+    move_away(house)
+    house.spare("compute3")
+    pass_time(house, RELIST_S)
+    assert members(house) == {"fast"}
