@@ -408,8 +408,8 @@ SELECT * FROM reserve_list WHERE cluster_port = :cluster_port AND deleted = 0 OR
 SELECT * FROM reserve_list WHERE deleted = 0 ORDER BY cluster_port, id
 
 -- spare_counts --
--- For the metrics.
-SELECT cluster_port, COUNT(*) AS n FROM reserve_list WHERE deleted = 0 GROUP BY cluster_port
+-- For the metrics. A segment that had spares and has none left is 0, so that an alert can tell.
+SELECT cluster_port, SUM(CASE WHEN deleted = 0 THEN 1 ELSE 0 END) AS n FROM reserve_list GROUP BY cluster_port
 
 -- spare_take --
 -- Allocate a spare to a recovery; 1 row or none.

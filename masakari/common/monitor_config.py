@@ -20,7 +20,7 @@ DEFAULT_KEY_FILE = "/etc/masakari/key.conf"
 
 HOST_NAME = Text(r"[A-Za-z0-9._-]{1,255}", "a host name")
 
-NO_ACCOUNT = "reports are signed with the key of this host; the monitors need no account in Keystone"
+NO_ACCOUNT = "reports are signed with the key of this host; an account in Keystone is used from [api] alone"
 
 
 def urls_option(aliases: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -32,19 +32,21 @@ class Notifications:
         """Sign in if need be, and post; once more with a new token if this one is refused."""
         try:
             token = self._sign_in.token(self._api, self._timeout_s)
-            answer = self._post(token, instance_ha.notification(body))
+            note = instance_ha.notification(body)
+            answer = self._post(token, note)
             if answer.status == instance_ha.UNAUTHORIZED:
                 token = self._sign_in.token(self._api, self._timeout_s, refused=token.value)
-                answer = self._post(token, instance_ha.notification(body))
+                answer = self._post(token, note)
             if instance_ha.knows_no_report(answer):
                 plain = instance_ha.without_report(body)
                 if plain is None:
                     return Sent(TAKEN, answer={"reason": NEEDS_THE_REPORT})
                 log.warning(
                     "%s takes no report along with a notification: of %s it gets neither evidence nor id, and decides by "
-                    "host_status alone",
+                    "host_status alone. It said: %s",
                     token.url,
                     body["id"],
+                    instance_ha.fault(answer),
                 )
                 answer = self._post(token, plain)
         except Unavailable as error:

@@ -19,12 +19,13 @@ log = logging.getLogger(__name__)
 
 RENEW_BEFORE_S = 60.0
 REFUSAL_HOLDS_S = 30.0
-"""A refused password is not tried again before: Keystone may lock the account, which all nodes share."""
+"""After a refused password, or a catalog without the service, there is no other try before: Keystone may lock the account, which
+all nodes share."""
 
 MOST_BYTES = 1 << 20
 """Of an answer: the catalog of a large cloud is in it."""
 
-CREATED = 201
+CREATED, SERVER_ERROR = 201, 500
 DEFAULT_DOMAIN = "default"
 
 Post = Callable[[str, bytes, Mapping[str, str], float, str, int], Answer]
@@ -82,20 +83,28 @@ class SignIn:
             answer = self._ask(url, body, {}, timeout_s, api.cafile, MOST_BYTES)
         except Unavailable as error:
             raise Unavailable(f"signing in as {api.username}: {error}") from error
-        if answer.status != CREATED:
-            said = _without(f"{about}: HTTP {answer.status}, {instance_ha.fault(answer) or 'no reason'}", api)
-            if 400 <= answer.status < 500:
-                self._refusal, self._refused_until = said, begun + REFUSAL_HOLDS_S
-            raise Unavailable(said)
         try:
-            token = json.loads(answer.body)["token"]
-            value, lifetime_s = answer.headers["x-subject-token"], _lifetime_s(token)
-            found = instance_ha.endpoint(token.get("catalog") or (), api.region, api.api_interface)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Unavailable(f"{about}: the answer holds no token ({type(error).__name__})") from error
-        log.debug("signed in for %.0f s; instance-ha is at %s", lifetime_s, found)
-        expires_at = begun + lifetime_s
-        return Token(value, found, expires_at - min(RENEW_BEFORE_S, lifetime_s / 5), expires_at)
+            return _token(answer, api, begun)
+        except Unavailable as error:
+            told = f"{about}: {_without(str(error), api)}"
+            if answer.status < SERVER_ERROR:
+                self._refusal, self._refused_until = told, begun + REFUSAL_HOLDS_S
+            raise Unavailable(told) from None
+
+
+def _token(answer: Answer, api: Api, begun: float) -> Token:
+    """The token in an answer to a request of that moment, and what the catalog in it says; else Unavailable."""
+    if answer.status != CREATED:
+        raise Unavailable(f"HTTP {answer.status}, {instance_ha.fault(answer) or 'no reason'}")
+    try:
+        token = json.loads(answer.body)["token"]
+        value, lifetime_s = answer.headers["x-subject-token"], _lifetime_s(token)
+        url = instance_ha.endpoint(token.get("catalog") or (), api.region, api.api_interface)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unavailable(f"the answer holds no token ({type(error).__name__})") from error
+    log.debug("signed in for %.0f s; instance-ha is at %s", lifetime_s, url)
+    expires_at = begun + lifetime_s
+    return Token(value, url, expires_at - min(RENEW_BEFORE_S, lifetime_s / 5), expires_at)
 
 
 def tokens_url(auth_url: str) -> str:

@@ -24,7 +24,7 @@ from masakari.config import Db
 from tests.lab.instance_ha import Caller
 from tests.lab.processes import CloudProcess, ControllerProcess
 from tests.lab.pytest_mariadb import mariadb
-from tests.unit.test_intake_generated import generated
+from tests.unit.test_intake_generated import bodies, generated
 
 __all__ = ["mariadb"]
 
@@ -36,6 +36,8 @@ PATIENT = {"nova__read_timeout_s": 10, "recover_starter__lease_s": 40, "safety__
 """A busy machine is no reason to answer that Nova can't be reached."""
 
 NOW = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+TIMES = ["9999-12-31T23:59:59.999999999", "0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z", "2026-02-30T00:00:00", ""]
+NOBODY = "00000000-0000-4000-8000-00000000dead"
 NAMES = "^[a-bA-Bß-ü😀-😂]{1,40}$"
 PATHS = [
     "/v1/segments/a%2Fb",
@@ -128,14 +130,14 @@ class Stage:
         }
 
     def operations(self) -> list[APIOperation[Any, Any, Any]]:
-        """Everything that can be asked in more than one way, deleting last; half of the cases are about what there is."""
+        """Everything that can be asked in more than one way, deleting last; most cases are about what there is."""
         content: dict[str, Any] = json.loads(json.dumps(self.caller.description.content))
         content["paths"] = {path: item for path, item in content["paths"].items() if "parameters" in item}
         del content["security"]  # the token is added to every request
         for name, uuids in self.there.items():
-            content["components"]["parameters"][name]["schema"] = {"anyOf": [{"enum": uuids}, {"type": "string"}]}
+            content["components"]["parameters"][name]["schema"] = {"enum": [*uuids, NOBODY, "okidoki", "é😀"]}
         schemas = content["components"]["schemas"]
-        schemas["moment"] = {"anyOf": [{"enum": [NOW]}, schemas["moment"]]}
+        schemas["moment"] = {"enum": [NOW, *TIMES]}
         for name in ("host_notification", "vm_notification", "process_notification"):
             schemas[name]["properties"]["hostname"] = {"enum": ["compute1", "compute2", "nobody"]}
         for name in ("segment_create", "segment_update"):
@@ -150,7 +152,7 @@ def test_generated_requests_are_answered_as_described(caller: Caller) -> None:
     stage, deadline = Stage(caller), time.monotonic() + WITHIN_S
     statuses: Counter[int] = Counter()
     for operation in stage.operations():
-        print(operation.label, x := answers(caller, operation.as_strategy(), deadline)); statuses.update(x)
+        statuses.update(answers(caller, operation.as_strategy(), deadline))
         there = {name: stage.there.get(name, ["none"])[-1] for name in re.findall(r"\{(\w+)\}", operation.path)}
         wrong = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE, path_parameters=there)
         statuses.update(answers(caller, wrong, deadline))
@@ -259,10 +261,40 @@ def test_every_prefix_of_a_request_leaves_the_controller_well(caller: Caller, co
     assert requests.get(f"{controller.url}/healthz", timeout=WITHIN_S).status_code == 200
 
 
-@generated(300)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
-def test_no_payload_is_a_server_error(caller: Caller, payload: Any) -> None:
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@generated(150)
+@given(VALUES)
+def test_no_payload_is_a_server_error(caller: Caller, value: Any) -> None:
     for kind in ("COMPUTE_HOST", "VM", "PROCESS"):
-        fields = {"type": kind, "hostname": "compute1", "generated_time": NOW, "payload": {"event": "STOPPED", "process_name": payload}}
-        body = json.dumps({"notification": {**fields, "payload": {**fields["payload"], "masakari": payload}}}).encode()
-        caller.ask("POST", "/v1/notifications", data=body, headers={"Content-Type": "application/json"})
+        payload = {"event": "STOPPED", "instance_uuid": NOBODY, "vir_domain_event": value, "process_name": value, "host_status": value}
+        post(caller, kind, payload)
+        post(caller, kind, {"event": value})
+
+
+@generated(300)
+@given(bodies)
+def test_no_report_in_a_payload_is_a_server_error(caller: Caller, body: bytes) -> None:
+    try:
+        report = json.loads(body)
+    except ValueError:
+        report = None
+    kinds = {"rscGroup": "COMPUTE_HOST", "VM": "VM", "nodeStatus": "PROCESS"}
+    if isinstance(report, dict):
+        report["hostname"] = "compute1"
+        kind = kinds.get(report["type"], "VM") if isinstance(report.get("type"), str) else "VM"
+    post(caller, kind if isinstance(report, dict) else "VM", {"event": "STOPPED", "masakari": report})
+
+
+def post(caller: Caller, kind: str, payload: dict[str, Any]) -> None:
+    """Tell of compute1; refused or not, the answer is as described."""
+    fields = {"type": kind, "hostname": "compute1", "generated_time": NOW, "payload": payload}
+    body = json.dumps({"notification": fields}).encode()
+    answer = caller.ask("POST", "/v1/notifications", data=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code < 500, f"{payload}: {answer.text}"
+    if answer.status_code == 202:
+        caller.ask("GET", f"/v1/notifications/{answer.json()['notification']['notification_uuid']}")

@@ -165,9 +165,10 @@ class GuidedMonitor(MonitorProcess):
         super().__init__(folder, HOST, {})
 
     def write_config(self, **changes: Any) -> None:
-        """The file of the guide, and a list with one process, which does not run and can't be started."""
+        """The file of the guide, with these options of ours in [process]; and a list with one process, which does not run and can't be started."""
         values = {"auth_url": self._auth_url, "password": PASSWORD, "folder": self.folder, "host": HOST}
-        self.config.write_text(CONF.format(**values))
+        own = "".join(f"{name} = {value}\n" for name, value in changes.items())
+        self.config.write_text(CONF.format(**values) + own)
         (self.folder / "process_list.yaml").write_text(LIST)
 
     def put(self, *names: str) -> None:
@@ -249,6 +250,18 @@ def test_a_revoked_token_costs_a_second_sign_in_and_no_report(
     monitor.start()
     service.until_taken("one")
     assert (service.refused_tokens, len(cloud.keystone.tokens)) == (1, 2)
+
+
+def test_a_monitor_that_sent_callbacks_goes_over_to_notifications_without_a_restart(
+    service: InstanceHa, monitor: GuidedMonitor
+) -> None:
+    monitor.put("one")
+    monitor.write_config(resource_manager_url="http://127.0.0.1:9")
+    monitor.start()
+    monitor.until_says("http://127.0.0.1:9: Connection refused")
+    assert service.notes == []
+    monitor.write_config()
+    service.until_taken("one")
 
 
 def test_while_keystone_and_the_service_are_away_reports_wait_also_over_a_crash(

@@ -40,14 +40,18 @@ class Site:
         until(condition, WITHIN_S, lambda: f"{what}\n{self.controller.said()[-4000:]}")
 
 
-@pytest.fixture(scope="module", params=["", "/v1", "/v1/%(tenant_id)s"])
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+FORMS = ("", "/v1", "/v1/%(tenant_id)s")
+"""How the address may stand in the catalog, behind host and port; the guides write the last one."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     db = Db(drivername="sqlite", name=str(folder / "vm_ha.sqlite"))
     with CloudProcess(folder, hosts=",".join(HOSTS), evacuate_s=0.1, settle_s=0.1) as cloud:
         options: dict[str, Any] = {"recover_starter__semaphore_multiplicity": 8}
         with ControllerProcess(folder, db, cloud.remote.auth_url, **options) as controller:
-            cloud.remote.set_instance_ha(controller.url + request.param)
+            cloud.remote.set_instance_ha(controller.url + FORMS[-1])
             yield Site(folder, cloud, controller)
 
 
@@ -82,6 +86,13 @@ def test_every_command_about_segments_and_hosts_works_as_typed(site: Site) -> No
         "openstack segment delete okidoki",
     )
     assert site.json("openstack segment list") == [[]]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_catalog_may_name_the_address_in_any_form(site: Site, form: str) -> None:
+    site.cloud.set_instance_ha(site.controller.url + form)
+    assert site.json("openstack segment create okidoki auto COMPUTE", "openstack segment delete okidoki")[0]["name"] == "okidoki"
+    site.cloud.set_instance_ha(site.controller.url + FORMS[-1])
 
 
 def test_what_is_refused_is_shown_with_its_reason(site: Site) -> None:

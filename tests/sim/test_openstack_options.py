@@ -255,6 +255,16 @@ def test_a_reserved_host_that_served_nobody_leaves_what_it_was_put_in_and_nothin
     assert recovery.data["aggregates"] == []
 
 
+def test_what_somebody_else_has_put_it_in_meanwhile_it_stays_in(make: Make) -> None:
+    house = make(JOIN, boot=0)
+    nobody_to_move(house)
+    # Between our look and our request: Nova says 409, and shows it there.
+    house.cloud.fault("add_host", "answer", status=409, executed=True)
+    house.settle(house.host_down().recovery_id)
+    pass_time(house, RELIST_S)
+    assert members(house) == {"rack", "fast"}
+
+
 def test_what_nova_will_not_take_back_is_tried_again_later(make: Make) -> None:
     house = make(JOIN, boot=0)
     nobody_to_move(house)
@@ -275,6 +285,7 @@ def test_a_cancel_before_anything_was_evacuated_takes_it_out_again(make: Make) -
     house.run(lambda: members(house) == {"rack", "fast", "large"})
     admin.cancel(house.operator, recovery_id)
     house.cloud.clear_faults()
+    house.cloud.fault("remove_host", "lose_request")
     house.settle(recovery_id)
     assert members(house) == {"fast"}
 
@@ -325,6 +336,7 @@ def test_a_host_that_served_leaves_the_aggregates_once_it_is_a_spare_again(make:
     move_away(house)
     pass_time(house, RELIST_S)
     assert members(house) == {"rack", "fast", "large"}, "it is no spare, but an ordinary host"
+    assert "take compute3 out" not in house.story(1)
     house.spare("compute3")
     pass_time(house, RELIST_S)
     assert members(house) == {"fast"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -168,6 +169,7 @@ class Cloud:
         self.signed_in = 0
         self.notes: list[dict[str, Any]] = []
         self.headers: list[Mapping[str, str]] = []
+        self.trusted: set[str] = set()
         self._sign_in = SignIn(self.time, self.ask)
 
     def send(self, report: Mapping[str, Any], api: Api = API) -> Sent:
@@ -176,6 +178,7 @@ class Cloud:
     def ask(
         self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, cafile: str, most_bytes: int
     ) -> Answer:
+        self.trusted.add(cafile)
         if url == "http://keystone:5000/v3/auth/tokens":
             self.signed_in += 1
             found = self.keystone or self._token()
@@ -348,6 +351,21 @@ def test_whatever_else_answers_for_keystone_a_report_waits(answer: Answer, why: 
     cloud.keystone = answer
     sent = cloud.send(guest())
     assert sent.end == UNANSWERED and why in sent.why
+
+
+def test_a_catalog_without_the_service_is_not_asked_for_at_once_again() -> None:
+    cloud = Cloud()
+    elsewhere = replace(API, region="East")
+    for _ in range(3):
+        sent = cloud.send(guest(), elsewhere)
+        assert sent.end == UNANSWERED and "in region East (regions that have one: RegionOne)" in sent.why
+    assert cloud.signed_in == 1
+
+
+def test_keystone_and_the_service_must_both_be_of_the_authorities_that_are_trusted() -> None:
+    cloud = Cloud()
+    assert cloud.send(guest(), replace(API, cafile="/etc/ssl/cloud.pem")).end == TAKEN
+    assert cloud.trusted == {"/etc/ssl/cloud.pem"}
 
 
 def test_a_token_in_an_answer_gets_into_no_log() -> None:
