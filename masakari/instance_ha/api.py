@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlencode
 from uuid import uuid4
 
 from masakari.api import Answer, Environ, Refusals
@@ -22,6 +23,7 @@ from masakari.config import Settings
 from masakari.instance_ha import forms, versions
 from masakari.instance_ha.failover import Failover
 from masakari.instance_ha.notifications import Notifications
+from masakari.instance_ha.paging import LARGEST_PAGE
 from masakari.instance_ha.refusal import Refusal
 from masakari.instance_ha.tokens import Caller, Unauthorised
 from masakari.instance_ha.versions import Version
@@ -163,7 +165,7 @@ class InstanceHa:
 
     def list_segments(self, asked: Asked) -> tuple[int, Any]:
         """GET /segments"""
-        return 200, {"segments": self._failover.list_segments(asked.query, asked.version)}
+        return 200, _listed(asked, "segments", self._failover.list_segments(asked.query, asked.version))
 
     def create_segment(self, asked: Asked) -> tuple[int, Any]:
         """POST /segments"""
@@ -184,7 +186,7 @@ class InstanceHa:
 
     def list_hosts(self, asked: Asked, uuid: str) -> tuple[int, Any]:
         """GET /segments/{segment}/hosts"""
-        return 200, {"hosts": self._failover.list_hosts(uuid, asked.query, asked.version)}
+        return 200, _listed(asked, "hosts", self._failover.list_hosts(uuid, asked.query, asked.version))
 
     def create_host(self, asked: Asked, uuid: str) -> tuple[int, Any]:
         """POST /segments/{segment}/hosts"""
@@ -206,7 +208,7 @@ class InstanceHa:
 
     def list_notifications(self, asked: Asked) -> tuple[int, Any]:
         """GET /notifications"""
-        return 200, {"notifications": self._notifications.page(asked.query)}
+        return 200, _listed(asked, "notifications", self._notifications.page(asked.query))
 
     def create_notification(self, asked: Asked) -> tuple[int, Any]:
         """POST /notifications"""
@@ -220,7 +222,7 @@ class InstanceHa:
     def list_moves(self, asked: Asked, uuid: str) -> tuple[int, Any]:
         """GET /notifications/{notification}/vmoves"""
         _since(asked, versions.VMOVES)
-        return 200, {"vmoves": self._notifications.moves(uuid, asked.query)}
+        return 200, _listed(asked, "vmoves", self._notifications.moves(uuid, asked.query))
 
     def show_move(self, asked: Asked, uuid: str, move: str) -> tuple[int, Any]:
         """GET /notifications/{notification}/vmoves/{vmove}"""
@@ -246,6 +248,16 @@ def _has(caller: Caller, roles: Collection[str]) -> bool:
     return bool({role.lower() for role in caller.roles} & {role.lower() for role in roles})
 
 
+def _listed(asked: Asked, member: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A page; a client that asked for no smaller one is told where the next one is, as it would not ask by itself."""
+    if len(items) < LARGEST_PAGE:
+        return {member: items}
+    kept = [(name, value) for name, value in parse_qsl(asked.query) if name != "marker"]
+    query = urlencode([*kept, ("marker", items[-1]["id"])])
+    href = f"{_base_url(asked.environ)}{asked.environ['PATH_INFO']}?{query}"
+    return {member: items, f"{member}_links": [{"rel": "next", "href": href}]}
+
+
 def _since(asked: Asked, version: Version) -> None:
     if not asked.has(version):
         raise Refusal(404, f"it came with version {versions.written(version)}, and {versions.written(asked.version)} was asked for")
@@ -255,10 +267,13 @@ def _versions(environ: Environ, parts: list[str]) -> Answer:
     """Which versions there are: at the root, at /v1, and at /v1 with a project."""
     if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
         return _not_allowed(["GET"])
-    base_url = f"{environ.get('wsgi.url_scheme', 'http')}://{environ.get('HTTP_HOST') or environ.get('SERVER_NAME', '')}"
     if not parts:
-        return Answer.of(200, versions.all_versions(base_url))
-    return Answer.of(200, versions.one_version(base_url))
+        return Answer.of(200, versions.all_versions(_base_url(environ)))
+    return Answer.of(200, versions.one_version(_base_url(environ)))
+
+
+def _base_url(environ: Environ) -> str:
+    return f"{environ.get('wsgi.url_scheme', 'http')}://{environ.get('HTTP_HOST') or environ.get('SERVER_NAME', '')}"
 
 
 def _not_allowed(methods: list[str], *headers: tuple[str, str]) -> Answer:

@@ -37,6 +37,9 @@ PATIENT = {"nova__read_timeout_s": 10, "recover_starter__lease_s": 40, "safety__
 
 NOW = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
 TIMES = ["9999-12-31T23:59:59.999999999", "0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z", "2026-02-30T00:00:00", ""]
+REPORTED = "compute4"
+"""The host that the payloads tell of; no generated request deletes it."""
+
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 NAMES = "^[a-bA-Bß-ü😀-😂]{1,40}$"
 PATHS = [
@@ -100,7 +103,7 @@ def controller(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         server.make_tables()
         db = server.settings()
     with (
-        CloudProcess(folder, hosts="compute1,compute2,compute3") as cloud,
+        CloudProcess(folder, hosts="compute1,compute2,compute3,compute4") as cloud,
         ControllerProcess(folder / "controller", db, cloud.remote.auth_url, **PATIENT) as started,
     ):
         yield started
@@ -110,7 +113,9 @@ def controller(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="module")
 def caller(controller: ControllerProcess) -> Caller:
     [auth_url] = re.findall(r"^auth_url = (.*)$", controller.config.read_text(encoding="utf-8"), re.MULTILINE)
-    return Caller(controller.url, auth_url)
+    made = Caller(controller.url, auth_url)
+    made.host(made.segment("reported"), REPORTED)
+    return made
 
 
 class Stage:
@@ -279,21 +284,21 @@ def test_no_payload_is_a_server_error(caller: Caller, value: Any) -> None:
 @generated(300)
 @given(bodies)
 def test_no_report_in_a_payload_is_a_server_error(caller: Caller, body: bytes) -> None:
+    kinds = {"rscGroup": "COMPUTE_HOST", "VM": "VM", "nodeStatus": "PROCESS"}
     try:
         report = json.loads(body)
-    except ValueError:
-        report = None
-    kinds = {"rscGroup": "COMPUTE_HOST", "VM": "VM", "nodeStatus": "PROCESS"}
-    if isinstance(report, dict):
-        report["hostname"] = "compute1"
-        kind = kinds.get(report["type"], "VM") if isinstance(report.get("type"), str) else "VM"
-    post(caller, kind if isinstance(report, dict) else "VM", {"event": "STOPPED", "masakari": report})
+        kind = kinds.get(report["type"], "VM")
+        report["hostname"] = REPORTED
+        body = json.dumps(report).encode()
+    except (ValueError, TypeError, KeyError, RecursionError):
+        kind = "VM"
+    post(caller, kind, {"event": "STOPPED", "masakari": "here"}, body)
 
 
-def post(caller: Caller, kind: str, payload: dict[str, Any]) -> None:
-    """Tell of compute1; refused or not, the answer is as described."""
-    fields = {"type": kind, "hostname": "compute1", "generated_time": NOW, "payload": payload}
-    body = json.dumps({"notification": fields}).encode()
+def post(caller: Caller, kind: str, payload: dict[str, Any], report: bytes = b"{}") -> None:
+    """Tell of it, with these bytes in the place of "here"; refused or not, the answer is as described."""
+    fields = {"type": kind, "hostname": REPORTED, "generated_time": NOW, "payload": payload}
+    body = json.dumps({"notification": fields}).encode().replace(b'"here"', report)
     answer = caller.ask("POST", "/v1/notifications", data=body, headers={"Content-Type": "application/json"})
     assert answer.status_code < 500, f"{payload}: {answer.text}"
     if answer.status_code == 202:

@@ -165,7 +165,10 @@ class GuidedMonitor(MonitorProcess):
         super().__init__(folder, HOST, {})
 
     def write_config(self, **changes: Any) -> None:
-        """The file of the guide, with these options of ours in [process]; and a list with one process, which does not run and can't be started."""
+        """The file of the guide, with these options of ours in [process].
+
+        The list has one process, which does not run and can't be started.
+        """
         values = {"auth_url": self._auth_url, "password": PASSWORD, "folder": self.folder, "host": HOST}
         own = "".join(f"{name} = {value}\n" for name, value in changes.items())
         self.config.write_text(CONF.format(**values) + own)
