@@ -20,6 +20,8 @@ from masakari.database import Duplicate, Tx
 from masakari.steps import FIRST
 
 METHODS = ("auto", "reserved_host", "auto_priority", "rh_priority")
+MADE_AT_ONCE = 100
+"""So many segments may be made at the same moment; one more is told to try again."""
 
 
 class SegmentConflict(MasakariError):
@@ -169,20 +171,29 @@ def add_segment(tx: Tx, uuid: str, form: SegmentForm, now: float) -> Segment:
     key = uuid if taken else form.name
     with contextlib.suppress(Duplicate):
         tx.execute("segment_add", cluster_port=key)
-    number = tx.all("segment_next_number")[0]["number"]
-    try:
-        tx.execute("segment_register", cluster_port=key, number=number, uuid=uuid, now=now, **_columns(form))
-    except Duplicate as error:
-        raise SegmentConflict(f"a segment named {form.name} exists already, or another one was created just now") from error
-    made = segment(tx, uuid)
-    assert made is not None
+    made = _registered_segment(tx, key, uuid, form, now)
     for spare in hosts.free_spares(tx, key):
         register(tx, key, spare["hostname"], now)
     return made
 
 
+def _registered_segment(tx: Tx, key: str, uuid: str, form: SegmentForm, now: float) -> Segment:
+    """Give a segment its name and the next number, though others take theirs at the same moment."""
+    for _ in range(MADE_AT_ONCE):
+        number = tx.all("segment_next_number")[0]["number"]
+        with contextlib.suppress(Duplicate):
+            tx.execute("segment_register", cluster_port=key, number=number, uuid=uuid, now=now, **_columns(form))
+        made = segment(tx, uuid)
+        if made is not None:
+            return made
+        if any(row["name"] == form.name for row in tx.all("segment_called", called=form.name)):
+            raise SegmentConflict(f"a segment named {form.name} exists already")
+    raise SegmentConflict("too many segments are made at the same moment; try again")
+
+
 def change_segment(tx: Tx, before: Segment, form: SegmentForm, now: float) -> Segment:
     """Change a segment. Raises SegmentConflict when its new name is taken, or while a recovery is busy with it."""
+    _take(tx, before.cluster_port, before.name)
     _refuse_busy(tx, [row["hostname"] for row in tx.all("segment_host_in", cluster_port=before.cluster_port)], before.name)
     try:
         tx.execute("segment_change", uuid=before.uuid, now=now, **_columns(form))
@@ -195,6 +206,7 @@ def change_segment(tx: Tx, before: Segment, form: SegmentForm, now: float) -> Se
 
 def remove_segment(tx: Tx, gone: Segment, now: float) -> None:
     """Delete a segment with its hosts and spares. Raises SegmentConflict while a recovery is busy with it."""
+    _take(tx, gone.cluster_port, gone.name)
     names = [row["hostname"] for row in tx.all("segment_host_in", cluster_port=gone.cluster_port)]
     _refuse_busy(tx, names, gone.name)
     for host in registered(tx, names).values():
@@ -204,6 +216,7 @@ def remove_segment(tx: Tx, gone: Segment, now: float) -> None:
 
 def add_host(tx: Tx, uuid: str, of: Segment, form: HostForm, now: float) -> Host:
     """Register a host. Raises SegmentConflict when it is registered already, in whichever segment."""
+    _take(tx, of.cluster_port, of.name)
     found = registered(tx, [form.name]).get(form.name)
     if found is not None:
         raise SegmentConflict(f"{form.name} is a host of segment {found.segment_name} already")
@@ -219,6 +232,7 @@ def register(tx: Tx, cluster_port: str, name: str, now: float) -> None:
     """A spare of a segment that the API lists becomes a host of it, if it is registered nowhere."""
     row = tx.one("segment_get", cluster_port=cluster_port)
     if row is not None and row["uuid"] and not registered(tx, [name]):
+        _take(tx, cluster_port, row["name"])
         _insert(tx, str(uuid5(UUID(row["uuid"]), name)), Segment.of(row), HostForm(name, "COMPUTE", "SSH"), now)
 
 
@@ -227,6 +241,9 @@ def change_host(tx: Tx, before: Host, form: HostForm, actor: str, now: float) ->
 
     Raises SegmentConflict when its new name is taken, or while a recovery is busy with it.
     """
+    _take(tx, before.cluster_port, before.segment_name)
+    if before.name not in registered(tx, [before.name]):
+        raise SegmentConflict(f"{before.name} was deleted or renamed just now")
     _refuse_busy(tx, [before.name], before.name)
     cleared = before.on_maintenance and form.on_maintenance is False
     said = before.said_maintenance if form.on_maintenance is None else form.on_maintenance
@@ -255,6 +272,7 @@ def change_host(tx: Tx, before: Host, form: HostForm, actor: str, now: float) ->
 
 def remove_host(tx: Tx, gone: Host, now: float) -> None:
     """A host leaves its segment and the list of spares. Raises SegmentConflict while a recovery is busy with it."""
+    _take(tx, gone.cluster_port, gone.segment_name)
     _refuse_busy(tx, [gone.name], gone.name)
     _remove(tx, gone, now)
 
@@ -266,6 +284,12 @@ def open_return(tx: Tx, host: str, cluster_port: str, actor: str, reason: str, n
     assert recovery is not None
     store.journal(tx, recovery, actor, [store.Event("opened", f"return of {host}", reason, None, None, now)])
     return recovery_id
+
+
+def _take(tx: Tx, cluster_port: str, name: str) -> None:
+    """Changes of a segment and of its hosts come one after the other. Raises SegmentConflict when it was deleted meanwhile."""
+    if not tx.execute("segment_beat", cluster_port=cluster_port):
+        raise SegmentConflict(f"segment {name} was deleted just now")
 
 
 def _columns(form: SegmentForm) -> dict[str, Any]:

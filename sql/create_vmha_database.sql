@@ -234,6 +234,7 @@ CREATE TABLE IF NOT EXISTS failover_segment (
     enabled TINYINT NOT NULL DEFAULT 1,
     created_at DOUBLE,
     updated_at DOUBLE,
+    beat BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (cluster_port),
     UNIQUE KEY segment_number (number),
     UNIQUE KEY segment_uuid (uuid),
@@ -481,6 +482,7 @@ SET @todo = IF(
         ADD COLUMN enabled TINYINT NOT NULL DEFAULT 1,
         ADD COLUMN created_at DOUBLE,
         ADD COLUMN updated_at DOUBLE,
+        ADD COLUMN beat BIGINT NOT NULL DEFAULT 0,
         ADD UNIQUE KEY segment_number (number),
         ADD UNIQUE KEY segment_uuid (uuid),
         ADD UNIQUE KEY segment_name (name)'

@@ -493,6 +493,10 @@ UPDATE failover_segment SET number = :number, uuid = :uuid, name = :name, servic
     description = :description, enabled = :enabled, recovery_method = :recovery_method, created_at = :now, updated_at = NULL
 WHERE cluster_port = :cluster_port AND uuid IS NULL
 
+-- segment_beat --
+-- A segment, or what belongs to it, is about to be changed: two that do so at once wait for each other, or conflict.
+UPDATE failover_segment SET beat = beat + 1 WHERE cluster_port = :cluster_port AND uuid IS NOT NULL
+
 -- segment_change --
 -- A segment as the API changes it.
 UPDATE failover_segment SET name = :name, service_type = :service_type, description = :description, enabled = :enabled,
@@ -707,7 +711,8 @@ UPDATE recovery SET data = :data, beat = beat + 1 WHERE id = :id AND epoch = :ep
 -- notification_by_id_asc --
 -- A page of notifications in the order in which they came; `id` is that of the last one seen.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id, n.reason,
+    n.received_at,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
@@ -722,7 +727,8 @@ ORDER BY n.id ASC LIMIT :many
 -- notification_by_time_asc --
 -- The same in the order in which their failures were noticed.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id, n.reason,
+    n.received_at,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
@@ -738,7 +744,8 @@ ORDER BY n.generated_at ASC, n.id ASC LIMIT :many
 -- notification_by_other_asc --
 -- The same in another order. It sorts all that the filters let through.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id, n.reason,
+    n.received_at,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
@@ -747,22 +754,26 @@ WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
   AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
     WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
-  AND (:id IS NULL OR COALESCE(CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
-    WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+  AND (:id IS NULL OR COALESCE(CASE :sort WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
+    ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') > :value OR (COALESCE(CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
-    WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') > :value OR (COALESCE(CASE :sort WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
+    ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
     WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') = :value AND n.id > :id))
-ORDER BY COALESCE(CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
-    WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+ORDER BY COALESCE(CASE :sort WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
+    ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
     WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') ASC, n.id ASC LIMIT :many
 
 -- notification_by_id_desc --
 -- A page of notifications in the order in which they came; `id` is that of the last one seen.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id, n.reason,
+    n.received_at,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
@@ -777,7 +788,8 @@ ORDER BY n.id DESC LIMIT :many
 -- notification_by_time_desc --
 -- The same in the order in which their failures were noticed.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id, n.reason,
+    n.received_at,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
@@ -793,7 +805,8 @@ ORDER BY n.generated_at DESC, n.id DESC LIMIT :many
 -- notification_by_other_desc --
 -- The same in another order. It sorts all that the filters let through.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id, n.reason,
+    n.received_at,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
@@ -802,22 +815,26 @@ WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
   AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
     WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
-  AND (:id IS NULL OR COALESCE(CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
-    WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+  AND (:id IS NULL OR COALESCE(CASE :sort WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
+    ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') < :value OR (COALESCE(CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
-    WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') < :value OR (COALESCE(CASE :sort WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
+    ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
     WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') = :value AND n.id < :id))
-ORDER BY COALESCE(CASE :sort WHEN 'type' THEN n.notification_type WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
-    WHEN 'source_host_uuid' THEN n.notification_hostname ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+ORDER BY COALESCE(CASE :sort WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
+    WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
+    ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
     WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
     WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') DESC, n.id DESC LIMIT :many
 
 -- notification_called --
 -- The notification with this id, as monitors know it.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id, n.reason,
+    n.received_at,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.report_key = :called
@@ -825,7 +842,8 @@ WHERE n.report_key = :called
 -- notification_numbered --
 -- The notification with this number.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
-    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id,
+    n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id, n.reason,
+    n.received_at,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
 FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.id = :id

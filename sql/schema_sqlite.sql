@@ -210,7 +210,8 @@ CREATE TABLE IF NOT EXISTS failover_segment (
     description VARCHAR(1000),
     enabled TINYINT NOT NULL DEFAULT 1,     -- 0: reports about its hosts are ignored
     created_at DOUBLE,
-    updated_at DOUBLE
+    updated_at DOUBLE,
+    beat BIGINT NOT NULL DEFAULT 0          -- grows with each change of it or of its hosts, so that two at once conflict
 );
 CREATE UNIQUE INDEX IF NOT EXISTS segment_number ON failover_segment (number);
 CREATE UNIQUE INDEX IF NOT EXISTS segment_uuid ON failover_segment (uuid);

@@ -9,5 +9,6 @@ ALTER TABLE failover_segment ADD COLUMN description VARCHAR(1000);
 ALTER TABLE failover_segment ADD COLUMN enabled TINYINT NOT NULL DEFAULT 1;
 ALTER TABLE failover_segment ADD COLUMN created_at DOUBLE;
 ALTER TABLE failover_segment ADD COLUMN updated_at DOUBLE;
+ALTER TABLE failover_segment ADD COLUMN beat BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE notification_list ADD COLUMN generated_at DOUBLE;
 UPDATE notification_list SET generated_at = received_at WHERE received_at IS NOT NULL;

@@ -40,9 +40,9 @@ def post(
     ca_bundle: str = "",
     most_bytes: int = MOST_BYTES,
 ) -> Answer:
-    """Send a body and read the answer, all within timeout_s.
+    """Send a body and read the answer up to most_bytes, all within timeout_s.
 
-    Raises Unavailable when there is no complete answer in time, or one of more than most_bytes.
+    Raises Unavailable when there is no complete answer in time; one that says itself that it is longer is none.
     ca_bundle: file with the certificates to trust for https; empty: those of the system.
     """
     json_headers = {"Content-Type": "application/json", **headers}

@@ -62,7 +62,8 @@ class Notifications:
             self._refuse_duplicate(form, now)
         receipt = self._intake.submit(report, True, f"{KEYSTONE}{user}"[:255], now)
         shown = self._db.read(lambda tx: self._shown(tx, report.id))
-        return {**shown, translate.OURS: {"recovery": receipt.recovery_id, "status": receipt.recovery_status}}
+        told = {"recovery": receipt.recovery_id, "status": receipt.recovery_status, "reason": receipt.reason}
+        return {**shown, translate.OURS: told}
 
     def page(self, query: str) -> list[dict[str, Any]]:
         """A page of them. Raises Refusal; Unavailable."""
@@ -122,7 +123,7 @@ class Notifications:
             **values,
             hostname=hostname,
             id=last["id"] if last else None,
-            value=_value(key, last) if last else None,
+            value=_value(key, last, uuids) if last else None,
         )
         return [translate.shown(row, uuids) for row in rows]
 
@@ -130,8 +131,8 @@ class Notifications:
         row = _called(tx, uuid)
         shown = translate.shown(row, _uuids(tx))
         if with_details:
-            events = tx.all("event_list", recovery_id=row["recovery_id"]) if row["recovery_id"] else []
-            shown["recovery_workflow_details"] = translate.details(events, row["recovery_status"] or "")
+            events = tx.all("event_list", recovery_id=row["recovery_id"]) if row["recovery_id"] else _ignored(row)
+            shown["recovery_workflow_details"] = translate.details(events, row["recovery_status"] or "ignored")
         return shown
 
 
@@ -149,6 +150,12 @@ def _called(tx: Tx, uuid: str) -> dict[str, Any]:
     return row
 
 
+def _ignored(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Why nothing is done about a report, as the only event."""
+    at = row["received_at"] or row["generated_at"]
+    return [{"step": "", "what": row["reason"], "reason": "", "at": at}] if row["reason"] and at else []
+
+
 def _marked(tx: Tx, marker: str) -> dict[str, Any]:
     row = tx.one("notification_called", called=marker)
     if row is None and marker.isascii() and marker.isdigit() and len(marker) < 18:
@@ -158,18 +165,17 @@ def _marked(tx: Tx, marker: str) -> dict[str, Any]:
     return row
 
 
-def _value(key: str, row: Mapping[str, Any]) -> Any:
+def _value(key: str, row: Mapping[str, Any], uuids: Mapping[str, str]) -> Any:
     """What a row is sorted by, as the statements do it."""
-    if key == "status":
-        return translate.status(row)
-    columns = {
-        "updated_at": "update_at",
-        "type": "notification_type",
-        "notification_uuid": "report_key",
-        "source_host_uuid": "notification_hostname",
-    }
     if key == "generated_time":
         return row["generated_at"]
+    if key == "status":
+        return translate.status(row)
+    if key == "type":
+        return translate.NAMES.get(row["notification_type"], "PROCESS")
+    if key == "source_host_uuid":
+        return uuids.get(row["notification_hostname"] or "", "")
+    columns = {"updated_at": "update_at", "notification_uuid": "report_key"}
     return (row[columns[key]] or "") if key in columns else None
 
 

@@ -18,9 +18,10 @@ import pytest
 from masakari.common.clock import Clock
 from masakari.common.report import Origin, new_id, process_report
 from masakari.common.spool import Spool
+from masakari.config import Db
 from tests.lab.mariadb import until
 from tests.lab.monitors import MonitorProcess
-from tests.lab.processes import ROOT
+from tests.lab.processes import ROOT, CloudProcess, ControllerProcess
 from tests.simcloud import SimulatedCloud
 
 HOST = "compute1"
@@ -36,7 +37,7 @@ auth_url = {auth_url}
 user_domain_name = default
 project_name = service
 project_domain_id = default
-username = masakari
+username = {user}
 password = {password}
 [keystone_authtoken]
 auth_url = {auth_url}
@@ -160,8 +161,9 @@ class GuidedMonitor(MonitorProcess):
     module = "processmonitor"
     ready_when = " watches "
 
-    def __init__(self, folder: Path, auth_url: str) -> None:
+    def __init__(self, folder: Path, auth_url: str, user: str = "masakari") -> None:
         self._auth_url = auth_url
+        self._user = user
         super().__init__(folder, HOST, {})
 
     def write_config(self, **changes: Any) -> None:
@@ -169,9 +171,9 @@ class GuidedMonitor(MonitorProcess):
 
         The list has one process, which does not run and can't be started.
         """
-        values = {"auth_url": self._auth_url, "password": PASSWORD, "folder": self.folder, "host": HOST}
+        account = {"auth_url": self._auth_url, "user": self._user, "password": PASSWORD}
         own = "".join(f"{name} = {value}\n" for name, value in changes.items())
-        self.config.write_text(CONF.format(**values) + own)
+        self.config.write_text(CONF.format(folder=self.folder, host=HOST, **account) + own)
         (self.folder / "process_list.yaml").write_text(LIST)
 
     def put(self, *names: str) -> None:
@@ -334,3 +336,20 @@ def test_the_online_check_tells_of_the_sign_in_the_service_and_the_segment(
     cloud.set_instance_ha("")
     (last,) = [json.loads(line) for line in monitor.check_online().stdout.splitlines() if "Keystone" in line]
     assert last["state"] == "NOT OK" and "no public endpoint of type instance-ha" in last["text"]
+
+
+def test_our_controller_acts_on_what_the_service_user_of_the_monitors_posts(tmp_path: Path) -> None:
+    db = Db(drivername="sqlite", name=str(tmp_path / "vm_ha.sqlite"))
+    with (
+        CloudProcess(tmp_path, hosts="compute1,compute2") as cloud,
+        ControllerProcess(tmp_path / "controller", db, cloud.remote.auth_url) as controller,
+    ):
+        cloud.remote.set_instance_ha(url=f"{controller.url.rstrip('/')}/v1/%(tenant_id)s")
+        with_account = GuidedMonitor(tmp_path / "monitor", cloud.remote.auth_url, user="monitor")
+        with_account.put("nova-compute")
+        with with_account as monitor:
+            monitor.until_says("about /nowhere/nova-compute: recovery 1 is new")
+            monitor.until_waiting(0)
+            until(lambda: not cloud.remote.state()["hosts"][HOST]["enabled"], SOON_S, lambda: controller.said()[-2000:])
+            found = monitor.check_online().stdout
+            assert "this account may not list segments" in found, found

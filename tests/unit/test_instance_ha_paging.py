@@ -94,7 +94,7 @@ def test_a_marker_that_marks_nothing_is_refused(marker: str) -> None:
 
 
 def test_limits() -> None:
-    many = [item(number) for number in range(1, 1203)]
+    many = [item(number, created_at="2026-11-21T16:00:00") for number in range(1, 1203)]
     assert page(many, "limit=2") == [1202, 1201]
     assert page(many, "limit=0") == []
     assert page(many, "limit=007")[0] == 1202

@@ -23,7 +23,9 @@ NAME = "6e0b1f2c-1a0e-4a8d-9a55-0d6c3f8b2a10"
 INSTANCE_UUID = "0a9d3b1c-7a41-4a9e-8a44-1c4b7be0f111"
 HOST_UUID = "00000000-0000-4000-9000-000000000001"
 SEGMENT_UUID = "00000000-0000-4000-8000-000000000001"
-COMPUTE1 = Host(1, HOST_UUID, SEGMENT_UUID, "okidoki", True, "okidoki", "compute1", "COMPUTE", "SSH", False, False, False, NOW, None)
+COMPUTE1 = Host(
+    1, HOST_UUID, SEGMENT_UUID, "okidoki", True, "okidoki", "compute1", "COMPUTE", "SSH", False, False, False, NOW, None
+)
 STOPPED = {"event": "STOPPED", "cluster_status": "OFFLINE", "host_status": "NORMAL"}
 GUEST = {"event": "LIFECYCLE", "instance_uuid": INSTANCE_UUID, "vir_domain_event": "STOPPED_FAILED"}
 SERVICE = {"event": "STOPPED", "process_name": "nova-compute"}
@@ -35,12 +37,16 @@ def form(kind: str, payload: dict[str, Any], told: str = TOLD, hostname: str = "
     return forms.notification({"type": kind, "hostname": hostname, "generated_time": told, "payload": payload})
 
 
-def read(kind: str, payload: dict[str, Any], told: str = TOLD, host: Host | None = COMPUTE1, may_prove: bool = True) -> Notification:
+def read(
+    kind: str, payload: dict[str, Any], told: str = TOLD, host: Host | None = COMPUTE1, may_prove: bool = True
+) -> Notification:
     hostname = host.name if host else "node1"
     return translate.as_callback(form(kind, payload, told, hostname), NAME, host, "admin", NOW, may_prove)
 
 
-def field_of(kind: str, payload: dict[str, Any], told: str = TOLD, host: Host | None = COMPUTE1, may_prove: bool = True) -> str:
+def field_of(
+    kind: str, payload: dict[str, Any], told: str = TOLD, host: Host | None = COMPUTE1, may_prove: bool = True
+) -> str:
     """The field that the refusal names."""
     with pytest.raises(Refusal) as refused:
         read(kind, payload, told, host, may_prove)
@@ -307,6 +313,7 @@ def row(body: str | None, **fields: Any) -> dict[str, Any]:
 
 
 UUIDS = {"compute1": HOST_UUID}
+VM_ROW = {"notification_type": "VM", "notification_uuid": INSTANCE_UUID}
 
 
 @pytest.mark.parametrize("kind", PAYLOADS)
@@ -359,23 +366,17 @@ def test_a_callback_that_says_it_was_posted_is_not_believed() -> None:
             {"event": "STARTED", "cluster_status": "ONLINE", "host_status": "NORMAL"},
         ),
         (
-            {
-                "notification_type": "VM",
-                "notification_uuid": INSTANCE_UUID,
-                "notification_eventType": "5",
-                "notification_detail": "5",
-                "body": json.dumps(VM_DOWN),
-            },
+            {**VM_ROW, "notification_eventType": "5", "notification_detail": "5", "body": json.dumps(VM_DOWN)},
             "VM",
             GUEST,
         ),
         (
-            {"notification_type": "VM", "notification_uuid": INSTANCE_UUID, "notification_eventType": "5", "notification_detail": "2"},
+            {**VM_ROW, "notification_eventType": "5", "notification_detail": "2"},
             "VM",
             {**GUEST, "vir_domain_event": "STOPPED_CRASHED"},
         ),
         (
-            {"notification_type": "VM", "notification_uuid": INSTANCE_UUID, "notification_eventType": "9", "notification_detail": "9"},
+            {**VM_ROW, "notification_eventType": "9", "notification_detail": "9"},
             "VM",
             {**GUEST, "vir_domain_event": "UNKNOWN"},
         ),
@@ -437,7 +438,12 @@ def event(step: str, what: str, at: float = NOW, reason: str = "") -> dict[str, 
     return {"step": step, "what": what, "at": at, "reason": reason}
 
 
-STORY = [event("", "host is down", reason="report 1"), event("prove", "proven"), event("evacuate", "asked"), event("evacuate", "done")]
+STORY = [
+    event("", "host is down", reason="report 1"),
+    event("prove", "proven"),
+    event("evacuate", "asked"),
+    event("evacuate", "done"),
+]
 
 
 @pytest.mark.parametrize(

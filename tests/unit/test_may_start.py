@@ -206,7 +206,9 @@ def test_where_no_controller_can_be_asked_nothing_waits(
     tmp_path: Path, clock: VirtualClock, controllers: Controllers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "masakarimonitors.conf"
-    path.write_text("[api]\nauth_url = http://keystone:5000\nusername = u\npassword = p\nproject_name = service\n[host]\n")
+    path.write_text(
+        "[api]\nauth_url = http://keystone:5000\nusername = u\npassword = p\nproject_name = service\n[host]\n"
+    )
     assert controllers.run(load(str(path))[0], 600) == 0
     assert (clock.monotonic(), controllers.asked) == (0.0, [])
     assert "STARTED UNCHECKED: no url is set" in capsys.readouterr().err

@@ -92,6 +92,16 @@ def test_an_answer_of_any_length_is_read_up_to_a_limit(serve: Callable[..., Serv
     assert len(post(server.url, b"{}", {}, 5).body) == 65536
 
 
+def test_who_expects_a_long_answer_gets_it_whole_with_its_headers(serve: Callable[..., Server]) -> None:
+    head = b"HTTP/1.1 201 Created\r\nX-Subject-Token: gAAA\r\nContent-Length: 200000\r\n\r\n"
+    server = serve(lambda link: link.sendall(head + b"x" * 200_000))
+    answer = post(server.url, b"{}", {}, 5, "", 1 << 20)
+    assert (len(answer.body), answer.headers["x-subject-token"]) == (200_000, "gAAA")
+    assert "gAAA" not in repr(answer)
+    with pytest.raises(Unavailable, match="in the middle of its answer"):
+        post(server.url, b"{}", {}, 5)
+
+
 def drip(link: socket.socket) -> None:
     """An answer byte by byte, each within any time-out for a single read."""
     for number in range(len(OK)):
