@@ -41,6 +41,8 @@ setup(
         "test": [
             "pytest>=7",
             "hypothesis",
+            "jsonschema",
+            "schemathesis>=4",
             "ruff",
             "mypy",
             "types-PyMySQL",

@@ -851,7 +851,8 @@ WHERE n.id = :id
 -- notification_lately --
 -- What was reported about a host since a moment.
 SELECT body, key_id FROM notification_list
-WHERE notification_hostname = :hostname AND notification_type = :type AND received_at >= :since
+WHERE notification_hostname = :hostname AND self_report IN (0, 1) AND trusted = 1 AND received_at >= :since
+  AND notification_type = :type
 
 -- segment_host_uuids --
 -- What the API calls the registered hosts.

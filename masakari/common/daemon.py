@@ -83,11 +83,12 @@ class Signals:
         self._send.setblocking(False)
 
     def install(self) -> None:
-        """Take over the three signals."""
+        """Take over the three signals; a SIGHUP that hold_reload() kept back comes now."""
         signal.set_wakeup_fd(self._send.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._set_stop)
         signal.signal(signal.SIGHUP, self._set_reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
     def wait(self, seconds: float | None) -> None:
         """Until the next signal or wake(), at most so long; None: without limit."""
@@ -105,6 +106,11 @@ class Signals:
 
     def _set_reload(self, number: int, frame: FrameType | None) -> None:
         self.reload = True
+
+
+def hold_reload() -> None:
+    """Keep a SIGHUP back that comes while a daemon still starts, instead of ending by it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
 
 class Threads:

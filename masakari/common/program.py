@@ -62,6 +62,8 @@ def run(program: Program, argv: Sequence[str] | None = None) -> int:
         arguments.config = os.path.abspath(arguments.config)
     if arguments.daemon and not arguments.pidfile:
         parser.error("--daemon needs --pidfile FILE")
+    if not arguments.check_config:
+        daemon.hold_reload()
     logging_at = ""
     try:
         loaded = program.load(arguments)

@@ -169,7 +169,7 @@ def _segment(tx: Tx, uuid: str) -> Segment:
 def _host(tx: Tx, uuid: str, host_uuid: str) -> Host:
     _segment(tx, uuid)
     row = tx.one("segment_host_called", uuid=host_uuid)
-    found = segments.registered(tx, [row["hostname"]])[row["hostname"]] if row else None
+    found = segments.registered(tx, [row["hostname"]]).get(row["hostname"]) if row else None
     if found is None or (found.uuid, found.segment_uuid) != (host_uuid, uuid):
         raise not_found("host", host_uuid)
     return found

@@ -57,8 +57,11 @@ def segment(fields: Fields, version: Version, before: SegmentForm | None = None)
     known = ["name", "recovery_method", "service_type", "description", *(["enabled"] if version >= ENABLED else [])]
     _no_others(fields, known)
     _not_empty(fields, before)
+    name = _name(fields, "name", before.name if before else None)
+    if name == "*":
+        raise bad("name", "stands for all segments")
     return SegmentForm(
-        _name(fields, "name", before.name if before else None),
+        name,
         _one_of(fields, "recovery_method", METHODS, before.recovery_method if before else None),
         _name(fields, "service_type", before.service_type if before else None),
         _description(fields, before.description if before else None),

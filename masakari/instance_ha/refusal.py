@@ -27,8 +27,8 @@ class Refusal(MasakariError):
         assert status in FAULTS, status
         super().__init__(message)
         self.status = status
-        self.message = message
-        self.field = field
+        self.message = _printable(message)
+        self.field = _printable(field)
 
     def body(self) -> dict[str, Any]:
         """The JSON object of the answer."""
@@ -39,6 +39,11 @@ class Refusal(MasakariError):
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}" if self.field else self.message
+
+
+def _printable(text: str) -> str:
+    """What a client said may stand in the log."""
+    return text if text.isprintable() else ascii(text)
 
 
 def bad(field: str, problem: str) -> Refusal:

@@ -69,6 +69,9 @@ def as_callback(
         raise bad("hostname", f"{form.hostname} is a host of no segment")
     believed = own if may_prove else {name: own[name] for name in BELIEVED if name in own}
     cluster_port = host.cluster_port if host else own.get("cluster_port")
+    if host is None and form.type == "COMPUTE_HOST":
+        # It names its segment itself: not one where detail 2 is proof.
+        told["detail"] = told["detail"].replace("2", "4")
     fields = own if own and may_prove else {**_frame(form, uuid, cluster_port), **told, **believed}
     try:
         return parse(json.dumps({**fields, OURS: kept}).encode(), now)

@@ -318,6 +318,16 @@ def test_a_page_reads_only_what_it_shows(request: pytest.FixtureRequest, db: Dat
             assert '"key": "PRIMARY"' in told, told
 
 
+def test_duplicates_are_looked_for_among_the_newest_only(request: pytest.FixtureRequest, db: Database) -> None:
+    rows = [report(number, at=NOW + number, body="x" * 700, notification_id=f"r{number}") for number in range(1000)]
+    db.transaction(lambda tx: tx.execute_many("report_add", rows))
+    if db.dialect == "mysql":
+        request.getfixturevalue("mariadb").sql("ANALYZE TABLE notification_list")
+    told = plan(db, "notification_lately", hostname="compute1", type="rscGroup", since=NOW + 995)
+    assert "notification_alive" in told, told
+    assert "range" in told if db.dialect == "mysql" else "received_at>?" in told, told
+
+
 # Posting
 
 

@@ -794,7 +794,8 @@ VALUES: dict[str, Any] = {
     **dict.fromkeys(("self_report", "trusted", "was_enabled"), 1),
     **dict.fromkeys(("at", "now", "since", "again_before", "due_at", "boot_seen_at", "received_at", "started_at"), 1.5),
     **dict.fromkeys(("finished_at", "paused_at", "paused_until", "step_at", "told_at", "lease_s", "wait_s"), 1.5),
-    **dict.fromkeys(("first_seen_at", "declared_at"), 1.5),
+    **dict.fromkeys(("first_seen_at", "declared_at", "generated_at", "cleared_at"), 1.5),
+    **dict.fromkeys(("enabled", "on_maintenance", "number"), 1),
     **{"ids": [1, 2], "keys": ["a", "b"], "hostnames": ["a", "b"], "kinds": ["host", "process"]},
     **{"cluster_ports": ["cluster_port"], "names": ["pacemaker_name"]},
 }

@@ -36,6 +36,10 @@ class Description:
             for status in self._operation(method, path)["responses"]
         }
 
+    def parameters(self, method: str, path: str) -> list[dict[str, Any]]:
+        """What a request may say beside its body."""
+        return [self._resolved(item) for item in self._operation(method, path).get("parameters", [])]
+
     def path_of(self, path: str) -> str:
         """The described path that a path of a request is; empty for one that isn't described."""
         plain = re.sub(r"^/v1/(?!segments(/|$)|notifications(/|$))[^/]+", "/v1", path)

@@ -110,7 +110,7 @@ def test_a_segment_without_one_of_them_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("name", value) for value in NO_NAME),
+        *(("name", value) for value in [*NO_NAME, "*"]),
         *(("service_type", value) for value in NO_NAME),
         *(("recovery_method", value) for value in [*NO_TEXT, "AUTO", "auto ", "none"]),
         *(("description", value) for value in NO_TEXT if value not in (None, "")),

@@ -251,13 +251,15 @@ def test_our_own_monitors_may_name_a_host_as_pacemaker_does(may_prove: bool) -> 
     body = {**HOST_REPORT, "hostname": "node1"}
     told = from_ours(body, None, may_prove)
     assert (told.hostname, told.cluster_port) == ("node1", "226.94.1.1:5405")
+    # Where detail 2 is believed, a sender that chooses its segment must not choose that one.
+    assert told.detail == ("2" if may_prove else "4")
 
 
 @pytest.mark.parametrize("may_prove", [True, False])
 @pytest.mark.parametrize(
     ("own", "field"),
     [
-        *((own, "payload.masakari") for own in (None, "x", 1, [], {}, {"type": "VM", "hostname": "compute1"})),
+        *((own, "payload.masakari") for own in [*WRONG, {"type": "VM", "hostname": "compute1"}]),
         ({**HOST_REPORT, "hostname": "compute2"}, "payload.masakari"),
         ({**HOST_REPORT, "type": "nodeStatus"}, "payload.masakari"),
         ({**HOST_REPORT, "id": ""}, "payload.masakari.id"),

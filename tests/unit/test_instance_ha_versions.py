@@ -63,6 +63,12 @@ def test_every_error_is_one_object_with_code_and_message(status: int) -> None:
     assert fault == {"code": status, "message": "it can't be"}
 
 
+def test_what_a_client_said_can_stand_in_a_log() -> None:
+    error = bad("\x1b[2J\nforged", "'\u202e' is not known")
+    assert str(error).isprintable() and error.field.isprintable()
+    assert bad("name", "räcks 🚀").message == "räcks 🚀"
+
+
 def test_an_error_names_its_field_and_repeats_nothing_long() -> None:
     assert bad("name", "missing").body() == {
         "badRequest": {"code": 400, "message": "name: missing", "field": "name"}

@@ -19,6 +19,7 @@ from masakari.common.notification import Notification, Receipt
 from masakari.config import Db, Settings
 from masakari.database import Database, open_database
 from masakari.failures import classify
+from masakari.instance_ha import failover, notifications
 from masakari.instance_ha.api import InstanceHa
 from masakari.instance_ha.failover import Failover
 from masakari.instance_ha.notifications import Notifications
@@ -61,9 +62,9 @@ class Service:
     def __init__(self, db: Database) -> None:
         self.description = Description()
         self.seen: set[tuple[str, str, int]] = set()
-        failover = Failover(db, lambda name: not name.startswith("unknown"), Settings, Clock())
-        notifications = Notifications(db, DirectIntake(db), Settings, Clock())
-        self.api = InstanceHa(failover, notifications, Tokens(), Settings, Refusals(Clock()))
+        segments = Failover(db, lambda name: not name.startswith("unknown"), Settings, Clock())
+        reports = Notifications(db, DirectIntake(db), Settings, Clock())
+        self.api = InstanceHa(segments, reports, Tokens(), Settings, Refusals(Clock()))
 
     def ask(self, status: int, method: str, path: str, content: Any = None, **environ: str) -> Any:
         """Ask as an admin; the body of the answer, which must have this status. environ: on top of what a client sends."""
@@ -123,6 +124,21 @@ def test_its_paths_are_those_of_the_router(service: Service) -> None:
         path = "/v1/" + "/".join(part or next(names) for part in pattern)
         routes |= {(method, path) for method in handlers}
     assert routes == service.description.operations
+
+
+@pytest.mark.parametrize(
+    ("path", "filters", "sort"),
+    [
+        ("/v1/segments", failover.SEGMENT_FILTERS, failover.SEGMENT_SORT),
+        ("/v1/segments/{segment_id}/hosts", failover.HOST_FILTERS, failover.HOST_SORT),
+        ("/v1/notifications", notifications.FILTERS, notifications.SORT),
+        ("/v1/notifications/{notification_id}/vmoves", notifications.MOVE_FILTERS, notifications.MOVE_SORT),
+    ],
+)
+def test_its_filters_and_sort_keys_are_those_of_the_lists(path: str, filters: Any, sort: Any) -> None:
+    described = {each["name"]: each for each in Description().parameters("GET", path) if each["in"] == "query"}
+    assert set(described) == {*filters, "limit", "marker", "sort_key", "sort_dir"}
+    assert set(described["sort_key"]["schema"]["items"]["enum"]) == set(sort)
 
 
 def test_every_answer_that_is_described_is_given_and_as_described(service: Service, db: Database) -> None:

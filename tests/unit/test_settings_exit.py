@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.lab.mariadb import until
 
 ROOT = Path(__file__).resolve().parents[2]
 DEBIAN = ROOT / "debian"
@@ -68,3 +72,30 @@ def test_an_init_script_tells_wrong_settings_from_a_failure(ended: int, code: in
         ["sh", "-c", script], env={"PATH": f"{tmp_path}:/usr/bin:/bin", **names}, capture_output=True, check=False
     )
     assert done.returncode == code, done.stderr
+
+
+def test_a_reload_asked_for_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
+    config = tmp_path / "masakari.conf"
+    config.write_text(
+        f"[db]\nhost = 127.0.0.1\nport = 1\n[nova]\nauth_url = http://127.0.0.1:1\nadmin_user = a\nadmin_password = b\n"
+        f"project_name = c\n[auth]\ncallbacks = open\nkeys_file = {tmp_path}/keys.conf\n",
+        encoding="utf-8",
+    )
+    config.chmod(0o600)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "masakari", "--config", str(config)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert any("tried again" in line for line in process.stderr), "the database is away, it waits"
+        process.send_signal(signal.SIGHUP)
+
+        def held_back() -> bool:
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+            pending = re.search(r"^ShdPnd:\s*(\w+)$", status, re.MULTILINE)
+            return pending is not None and bool(int(pending[1], 16) & 1)
+
+        until(held_back, 10, lambda: f"status {process.poll()}")
+    finally:
+        process.kill()
+        process.communicate()
