@@ -13,12 +13,9 @@ from typing import Any
 from masakari import hosts
 from masakari.database import Tx
 from masakari.failures import SIGN_OF_LIFE
-from masakari.intake_host import Context, Item
+from masakari.intake_host import KEYSTONE, Context, Item
 
 Row = dict[str, Any]
-
-KEYSTONE = "keystone:"
-"""Before the name of a user of Keystone, where otherwise the id of a key stands: such a user is of no cluster."""
 
 
 @dataclass(frozen=True, slots=True)

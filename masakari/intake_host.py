@@ -20,6 +20,9 @@ from masakari.steps import FIRST
 BEFORE_REQUESTS = ("prove", "isolate", "reserve", "enable_target", "list", "evacuate")
 """Steps in which a host recovery may not have requested anything yet."""
 
+KEYSTONE = "keystone:"
+"""Before the name of an account of Keystone, where otherwise the id of a key stands: such an account is of no cluster."""
+
 UNSIGNED = "unsigned callback: nothing is done until it is released"
 
 
@@ -41,6 +44,12 @@ class Item:
     declared_guid: str = ""
     segment: str = ""
     ignored: str = ""
+
+    @property
+    def told_by(self) -> str:
+        """Who says so: the observer, or else the account of Keystone; empty for an unnamed monitor."""
+        by_account = (self.key_id or "").startswith(KEYSTONE)
+        return self.notification.observer or (self.key_id or "" if by_account else "")
 
     @property
     def cluster_port(self) -> str:
@@ -90,7 +99,7 @@ def sql_local(text: str | None) -> str | None:
 def opened_event(recovery_id: int, item: Item, now: float) -> dict[str, Any]:
     """The first line of a recovery's story."""
     report = item.notification
-    told = f"report {report.id} by {report.observer or report.hostname}"
+    told = f"report {report.id} by {item.told_by or report.hostname}"
     return {
         "recovery_id": recovery_id,
         "uuid": report.uuid or None,
@@ -212,7 +221,7 @@ def _join(tx: Tx, active: Recovery, item: Item, now: float) -> Filing:
     reason = f"{item.failure.reason}; joins recovery {active.id}"
     if item.trusted:
         wake(tx, [active.id], now)
-    told = f"report {item.notification.id} by {item.notification.observer or 'an unnamed monitor'}"
+    told = f"report {item.notification.id} by {item.told_by or 'an unnamed monitor'}"
     store.journal(tx, active, "intake", [store.Event("joined", item.failure.reason, told, None, None, now)])
     return Filing("joined", reason, active.id, active.status)
 

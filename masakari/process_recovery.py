@@ -69,7 +69,7 @@ def enable(visit: Visit) -> Outcome:
         return unknown_to_nova(visit)
     ours = [d for d in seen.disables if d.kind == "process" and d.process == recovery.process]
     if not ours:
-        return end("ignored", "nova-compute was not disabled for this process")
+        return end("finished", f"{recovery.process} runs; nova-compute was not disabled for it")
     since = visit.now - DAY_S
     row = world.db.transaction(lambda tx: tx.one("recovery_recent_undo", hostname=recovery.hostname, since=since))
     if row and row["n"] >= UNDO_MOST:

@@ -2,7 +2,8 @@
 
 A segment has a key, the `cluster_port` that reports, recoveries and spares name: the name it got at first. A registered host
 belongs to its segment whatever cluster_port a report names. It is reserved while it is on the list of spares, and on
-maintenance while an operator says so or while nova-compute there is disabled for a recovery. Functions of a transaction.
+maintenance while an operator says so or while nova-compute there is disabled for a recovery. Functions of a transaction;
+before it changes a segment or its hosts it calls hold(), and then reads what it changes.
 """
 
 from __future__ import annotations
@@ -144,6 +145,11 @@ def segment(tx: Tx, uuid: str) -> Segment | None:
     return Segment.of(row) if row else None
 
 
+def hold(tx: Tx, uuid: str) -> Segment | None:
+    """One of them; until the transaction ends nobody else changes it or its hosts."""
+    return segment(tx, uuid) if tx.execute("segment_beat", uuid=uuid) else None
+
+
 def key_of(tx: Tx, called: str) -> str:
     """The key of the segment that an operator calls so, by name, uuid or key; as it is when there is none."""
     rows = tx.all("segment_called", called=called)
@@ -193,7 +199,6 @@ def _registered_segment(tx: Tx, key: str, uuid: str, form: SegmentForm, now: flo
 
 def change_segment(tx: Tx, before: Segment, form: SegmentForm, now: float) -> Segment:
     """Change a segment. Raises SegmentConflict when its new name is taken, or while a recovery is busy with it."""
-    _take(tx, before.cluster_port, before.name)
     _refuse_busy(tx, [row["hostname"] for row in tx.all("segment_host_in", cluster_port=before.cluster_port)], before.name)
     try:
         tx.execute("segment_change", uuid=before.uuid, now=now, **_columns(form))
@@ -206,7 +211,6 @@ def change_segment(tx: Tx, before: Segment, form: SegmentForm, now: float) -> Se
 
 def remove_segment(tx: Tx, gone: Segment, now: float) -> None:
     """Delete a segment with its hosts and spares. Raises SegmentConflict while a recovery is busy with it."""
-    _take(tx, gone.cluster_port, gone.name)
     names = [row["hostname"] for row in tx.all("segment_host_in", cluster_port=gone.cluster_port)]
     _refuse_busy(tx, names, gone.name)
     for host in registered(tx, names).values():
@@ -216,7 +220,6 @@ def remove_segment(tx: Tx, gone: Segment, now: float) -> None:
 
 def add_host(tx: Tx, uuid: str, of: Segment, form: HostForm, now: float) -> Host:
     """Register a host. Raises SegmentConflict when it is registered already, in whichever segment."""
-    _take(tx, of.cluster_port, of.name)
     found = registered(tx, [form.name]).get(form.name)
     if found is not None:
         raise SegmentConflict(f"{form.name} is a host of segment {found.segment_name} already")
@@ -231,8 +234,7 @@ def add_host(tx: Tx, uuid: str, of: Segment, form: HostForm, now: float) -> Host
 def register(tx: Tx, cluster_port: str, name: str, now: float) -> None:
     """A spare of a segment that the API lists becomes a host of it, if it is registered nowhere."""
     row = tx.one("segment_get", cluster_port=cluster_port)
-    if row is not None and row["uuid"] and not registered(tx, [name]):
-        _take(tx, cluster_port, row["name"])
+    if row is not None and row["uuid"] and hold(tx, row["uuid"]) and not registered(tx, [name]):
         _insert(tx, str(uuid5(UUID(row["uuid"]), name)), Segment.of(row), HostForm(name, "COMPUTE", "SSH"), now)
 
 
@@ -241,9 +243,6 @@ def change_host(tx: Tx, before: Host, form: HostForm, actor: str, now: float) ->
 
     Raises SegmentConflict when its new name is taken, or while a recovery is busy with it.
     """
-    _take(tx, before.cluster_port, before.segment_name)
-    if before.name not in registered(tx, [before.name]):
-        raise SegmentConflict(f"{before.name} was deleted or renamed just now")
     _refuse_busy(tx, [before.name], before.name)
     cleared = before.on_maintenance and form.on_maintenance is False
     said = before.said_maintenance if form.on_maintenance is None else form.on_maintenance
@@ -272,7 +271,6 @@ def change_host(tx: Tx, before: Host, form: HostForm, actor: str, now: float) ->
 
 def remove_host(tx: Tx, gone: Host, now: float) -> None:
     """A host leaves its segment and the list of spares. Raises SegmentConflict while a recovery is busy with it."""
-    _take(tx, gone.cluster_port, gone.segment_name)
     _refuse_busy(tx, [gone.name], gone.name)
     _remove(tx, gone, now)
 
@@ -284,12 +282,6 @@ def open_return(tx: Tx, host: str, cluster_port: str, actor: str, reason: str, n
     assert recovery is not None
     store.journal(tx, recovery, actor, [store.Event("opened", f"return of {host}", reason, None, None, now)])
     return recovery_id
-
-
-def _take(tx: Tx, cluster_port: str, name: str) -> None:
-    """Changes of a segment and of its hosts come one after the other. Raises SegmentConflict when it was deleted meanwhile."""
-    if not tx.execute("segment_beat", cluster_port=cluster_port):
-        raise SegmentConflict(f"segment {name} was deleted just now")
 
 
 def _columns(form: SegmentForm) -> dict[str, Any]:

@@ -495,7 +495,7 @@ WHERE cluster_port = :cluster_port AND uuid IS NULL
 
 -- segment_beat --
 -- A segment, or what belongs to it, is about to be changed: two that do so at once wait for each other, or conflict.
-UPDATE failover_segment SET beat = beat + 1 WHERE cluster_port = :cluster_port AND uuid IS NOT NULL
+UPDATE failover_segment SET beat = beat + 1 WHERE uuid = :uuid
 
 -- segment_change --
 -- A segment as the API changes it.
@@ -742,32 +742,35 @@ WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
 ORDER BY n.generated_at ASC, n.id ASC LIMIT :many
 
 -- notification_by_other_asc --
--- The same in another order. It sorts all that the filters let through.
+-- The same in another order. It sorts all that the filters let through, and then reads the rows of one page.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
     n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id, n.reason,
     n.received_at,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
-FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
-WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
-  AND (:type IS NULL OR n.notification_type = :type) AND (:hostname IS NULL OR n.notification_hostname = :hostname)
-  AND (:since IS NULL OR n.generated_at >= :since)
-  AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
-    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
-  AND (:id IS NULL OR COALESCE(CASE :sort WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
-    WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
-    ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
-    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') > :value OR (COALESCE(CASE :sort WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
-    WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
-    ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
-    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') = :value AND n.id > :id))
-ORDER BY COALESCE(CASE :sort WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
-    WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
-    ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
-    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') ASC, n.id ASC LIMIT :many
+FROM (
+    SELECT k.id, k.sorted_by FROM (
+        SELECT n.id, COALESCE(
+            CASE :sort
+            WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END
+            WHEN 'updated_at' THEN n.update_at
+            WHEN 'notification_uuid' THEN n.report_key
+            WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
+            ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+                WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+                WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END
+            END, '') AS sorted_by
+        FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
+        WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
+          AND (:type IS NULL OR n.notification_type = :type) AND (:hostname IS NULL OR n.notification_hostname = :hostname)
+          AND (:since IS NULL OR n.generated_at >= :since)
+          AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+            WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+            WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
+    ) k
+    WHERE :id IS NULL OR k.sorted_by > :value OR (k.sorted_by = :value AND k.id > :id)
+    ORDER BY k.sorted_by ASC, k.id ASC LIMIT :many
+) p JOIN notification_list n ON n.id = p.id LEFT JOIN recovery r ON r.id = n.recovery_id
+ORDER BY p.sorted_by ASC, p.id ASC
 
 -- notification_by_id_desc --
 -- A page of notifications in the order in which they came; `id` is that of the last one seen.
@@ -803,32 +806,35 @@ WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
 ORDER BY n.generated_at DESC, n.id DESC LIMIT :many
 
 -- notification_by_other_desc --
--- The same in another order. It sorts all that the filters let through.
+-- The same in another order. It sorts all that the filters let through, and then reads the rows of one page.
 SELECT n.id, n.create_at, n.update_at, n.notification_id, n.notification_type, n.notification_hostname, n.notification_uuid,
     n.notification_eventType, n.notification_detail, n.progress, n.report_key, n.outcome, n.recovery_id, n.generated_at, n.body, n.key_id, n.reason,
     n.received_at,
     r.hold AS recovery_hold, r.status AS recovery_status, r.kind AS recovery_kind
-FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
-WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
-  AND (:type IS NULL OR n.notification_type = :type) AND (:hostname IS NULL OR n.notification_hostname = :hostname)
-  AND (:since IS NULL OR n.generated_at >= :since)
-  AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
-    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
-  AND (:id IS NULL OR COALESCE(CASE :sort WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
-    WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
-    ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
-    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') < :value OR (COALESCE(CASE :sort WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
-    WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
-    ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
-    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') = :value AND n.id < :id))
-ORDER BY COALESCE(CASE :sort WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END WHEN 'updated_at' THEN n.update_at WHEN 'notification_uuid' THEN n.report_key
-    WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
-    ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
-    WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
-    WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END END, '') DESC, n.id DESC LIMIT :many
+FROM (
+    SELECT k.id, k.sorted_by FROM (
+        SELECT n.id, COALESCE(
+            CASE :sort
+            WHEN 'type' THEN CASE n.notification_type WHEN 'rscGroup' THEN 'COMPUTE_HOST' WHEN 'VM' THEN 'VM' ELSE 'PROCESS' END
+            WHEN 'updated_at' THEN n.update_at
+            WHEN 'notification_uuid' THEN n.report_key
+            WHEN 'source_host_uuid' THEN (SELECT h.uuid FROM segment_host h WHERE h.hostname = n.notification_hostname)
+            ELSE CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+                WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+                WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END
+            END, '') AS sorted_by
+        FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
+        WHERE n.notification_type IN ('rscGroup', 'VM', 'nodeStatus') AND n.deleted = 0
+          AND (:type IS NULL OR n.notification_type = :type) AND (:hostname IS NULL OR n.notification_hostname = :hostname)
+          AND (:since IS NULL OR n.generated_at >= :since)
+          AND (:status IS NULL OR :status = CASE WHEN n.progress = 1 AND r.hold = 'internal' THEN 'error' WHEN n.outcome = 'noted' THEN 'finished'
+            WHEN n.progress = 0 THEN 'new' WHEN n.progress = 1 THEN 'running' WHEN n.progress = 2 THEN 'finished'
+            WHEN n.progress = 3 THEN 'failed' ELSE 'ignored' END)
+    ) k
+    WHERE :id IS NULL OR k.sorted_by < :value OR (k.sorted_by = :value AND k.id < :id)
+    ORDER BY k.sorted_by DESC, k.id DESC LIMIT :many
+) p JOIN notification_list n ON n.id = p.id LEFT JOIN recovery r ON r.id = n.recovery_id
+ORDER BY p.sorted_by DESC, p.id DESC
 
 -- notification_called --
 -- The notification with this id, as monitors know it.
@@ -849,10 +855,11 @@ FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.id = :id
 
 -- notification_lately --
--- What was reported about a host since a moment.
-SELECT body, key_id FROM notification_list
-WHERE notification_hostname = :hostname AND self_report IN (0, 1) AND trusted = 1 AND received_at >= :since
-  AND notification_type = :type
+-- What was reported about a host since a moment, unless that was ignored, or repaired before this other moment.
+SELECT n.body, n.key_id FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
+WHERE n.notification_hostname = :hostname AND n.self_report IN (0, 1) AND n.trusted = 1 AND n.received_at >= :since
+  AND n.notification_type = :type AND n.outcome <> 'ignored'
+  AND (r.status IS NULL OR r.status <> 'finished' OR r.finished_at >= :generated_at)
 
 -- segment_host_uuids --
 -- What the API calls the registered hosts.

@@ -77,7 +77,7 @@ class Failover:
         now = self._clock.now()
 
         def act(tx: Tx) -> Segment:
-            one = _segment(tx, uuid)
+            one = _held(tx, uuid)
             # An unknown method is not stored as the configured one, which may change.
             before = SegmentForm(
                 one.name, one.recovery_method or self._method, one.service_type, one.description, one.enabled
@@ -89,7 +89,7 @@ class Failover:
     def delete_segment(self, uuid: str) -> None:
         """Delete one, with its hosts."""
         now = self._clock.now()
-        self._db.transaction(lambda tx: segments.remove_segment(tx, _segment(tx, uuid), now))
+        self._db.transaction(lambda tx: segments.remove_segment(tx, _held(tx, uuid), now))
 
     def list_hosts(self, uuid: str, query: str, version: Version) -> list[dict[str, Any]]:
         """A page of the hosts of a segment."""
@@ -107,7 +107,7 @@ class Failover:
         of = self._db.read(lambda tx: _segment(tx, uuid))
         self._refuse_unknown(form)
         new = str(uuid4())
-        made = self._db.transaction(lambda tx: segments.add_host(tx, new, _segment(tx, uuid), form, now))
+        made = self._db.transaction(lambda tx: segments.add_host(tx, new, _held(tx, uuid), form, now))
         return views.host(made, self._segment(of, version))
 
     def show_host(self, uuid: str, host_uuid: str, version: Version) -> dict[str, Any]:
@@ -130,9 +130,9 @@ class Failover:
             self._refuse_unknown(wanted)
 
         def act(tx: Tx) -> tuple[Host, Segment]:
+            of = _held(tx, uuid)
             one = _host(tx, uuid, host_uuid)
-            after = segments.change_host(tx, one, forms.host(fields, _form(one)), actor, now)
-            return after, _segment(tx, uuid)
+            return segments.change_host(tx, one, forms.host(fields, _form(one)), actor, now), of
 
         after, of = self._db.transaction(act)
         return views.host(after, self._segment(of, version))
@@ -140,7 +140,12 @@ class Failover:
     def delete_host(self, uuid: str, host_uuid: str) -> None:
         """Take one out of its segment."""
         now = self._clock.now()
-        self._db.transaction(lambda tx: segments.remove_host(tx, _host(tx, uuid, host_uuid), now))
+
+        def act(tx: Tx) -> None:
+            _held(tx, uuid)
+            segments.remove_host(tx, _host(tx, uuid, host_uuid), now)
+
+        self._db.transaction(act)
 
     @property
     def _method(self) -> str:
@@ -162,6 +167,13 @@ def _segment(tx: Tx, uuid: str) -> Segment:
     found = segments.segment(tx, uuid)
     # MariaDB finds it with blanks behind its uuid, too.
     if found is None or found.uuid != uuid:
+        raise not_found("segment", uuid)
+    return found
+
+
+def _held(tx: Tx, uuid: str) -> Segment:
+    found = segments.hold(tx, uuid)
+    if found is None:
         raise not_found("segment", uuid)
     return found
 

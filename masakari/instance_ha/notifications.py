@@ -14,10 +14,10 @@ from masakari.common.errors import Unavailable
 from masakari.common.notification import Notification, Receipt
 from masakari.config import Settings
 from masakari.database import Database, Tx
-from masakari.identity import KEYSTONE
 from masakari.instance_ha import forms, paging, translate, views
 from masakari.instance_ha.forms import Fields
 from masakari.instance_ha.refusal import Refusal, bad, not_found
+from masakari.intake_host import KEYSTONE
 
 TURNS = 16
 TURN_WITHIN_S = 5.0
@@ -122,7 +122,9 @@ class Notifications:
     def _refuse_duplicate(self, form: forms.NotificationForm, now: float) -> None:
         since = now - self._settings().instance_ha.duplicate_notification_detection_interval
         kind = translate.TYPES[form.type]
-        rows = self._db.read(lambda tx: tx.all("notification_lately", hostname=form.hostname, type=kind, since=since))
+        # A failure that comes after another one was repaired is no duplicate of that.
+        about = {"hostname": form.hostname, "type": kind, "since": since, "generated_at": form.generated_at}
+        rows = self._db.read(lambda tx: tx.all("notification_lately", **about))
         if any(translate.same(form, row) for row in rows):
             raise Refusal(409, f"a notification of {form.hostname} with the same type and payload was posted just now")
 

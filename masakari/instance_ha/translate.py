@@ -13,10 +13,10 @@ from typing import Any
 
 from masakari.common.errors import BadNotification
 from masakari.common.notification import Notification, parse
-from masakari.identity import KEYSTONE
 from masakari.instance_ha.forms import NotificationForm
 from masakari.instance_ha.refusal import bad
 from masakari.instance_ha.views import sql_written, written
+from masakari.intake_host import KEYSTONE
 from masakari.segments import Host
 
 OURS = "masakari"

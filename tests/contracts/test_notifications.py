@@ -323,7 +323,7 @@ def test_duplicates_are_looked_for_among_the_newest_only(request: pytest.Fixture
     db.transaction(lambda tx: tx.execute_many("report_add", rows))
     if db.dialect == "mysql":
         request.getfixturevalue("mariadb").sql("ANALYZE TABLE notification_list")
-    told = plan(db, "notification_lately", hostname="compute1", type="rscGroup", since=NOW + 995)
+    told = plan(db, "notification_lately", hostname="compute1", type="rscGroup", since=NOW + 995, generated_at=NOW)
     assert "notification_alive" in told, told
     assert "range" in told if db.dialect == "mysql" else "received_at>?" in told, told
 
@@ -399,10 +399,25 @@ def test_a_duplicate_is_the_same_host_type_and_payload_within_the_window(api: No
 def test_callbacks_make_no_duplicates_whatever_they_say(db: Database, api: Notifications, clock: Steady) -> None:
     """Anybody may send an unsigned callback where they are held: it must not keep a true notification out."""
     accept(db, Monitor("compute2").host_down("compute1", "", masakari={"type": "COMPUTE_HOST", "payload": HOST_STOPPED}))
-    [row] = db.read(lambda tx: tx.all("notification_lately", hostname="compute1", type="rscGroup", since=0.0))
+    about = {"hostname": "compute1", "type": "rscGroup", "since": 0.0, "generated_at": 0.0}
+    [row] = db.read(lambda tx: tx.all("notification_lately", **about))
     assert "masakari" in row["body"]
     clock.at = time.time()
     api.create({**note(), "generated_time": utc(clock.at)}, "admin", True)
+
+
+@pytest.mark.parametrize(("status", "later_s", "taken"), [("finished", 1, True), ("finished", -1, False), ("failed", 1, False)])
+def test_a_failure_after_another_one_was_repaired_is_no_duplicate(
+    db: Database, api: Notifications, clock: Steady, status: str, later_s: int, taken: bool
+) -> None:
+    post(api)
+    ended_at = clock.at + 5
+    db.transaction(lambda tx: tx.execute("recovery_end", id=1, status=status, reason="done", now=ended_at))
+    again = {**note(), "generated_time": utc(ended_at + later_s).rstrip("Z")}
+    if taken:
+        assert api.create(again, "admin", True)["id"] == 2
+    else:
+        assert refusal(lambda: api.create(again, "admin", True)).status == 409
 
 
 def test_a_host_that_is_registered_nowhere_is_refused_and_nothing_is_stored(api: Notifications) -> None:

@@ -36,9 +36,14 @@ PATIENT: dict[str, str | float] = {
 }
 """A busy machine is no reason to answer that Nova can't be reached."""
 
+FIELDS = [
+    *(("segment", name) for name in ("name", "description", "service_type", "enabled")),
+    *(("host", name) for name in ("type", "control_attributes", "on_maintenance", "reserved")),
+]
+TRUTHS = ("enabled", "on_maintenance", "reserved")
 NOTIFICATIONS, PAGE = 10_000, 100
 PAGE_S = 0.1
-LOADED = 10
+LOADED = 5
 """So many times slower may a page be while everything else is tested beside it."""
 
 STRAY_HOSTS = """
@@ -194,6 +199,25 @@ def test_what_all_want_one_gets(running: Running) -> None:
     answers = at_once(lambda number: ask(running, "POST", "/v1/notifications", told))
     assert Counter(answer.status_code for answer in answers) == {202: 1, 409: CLIENTS - 1}
     consistent(running)
+
+
+def test_what_each_changes_of_the_same_thing_is_kept(running: Running) -> None:
+    stages = []
+    for number in range(CLIENTS // len(FIELDS)):
+        made = ask(running, "POST", "/v1/segments", segment(f"shared-{number}")).json()["segment"]
+        at = f"/v1/segments/{made['uuid']}"
+        registered = ask(running, "POST", f"{at}/hosts", host(f"compute{number}")).json()["host"]
+        stages.append({"segment": at, "host": f"{at}/hosts/{registered['uuid']}"})
+
+    def write(number: int) -> None:
+        member, field = FIELDS[number % len(FIELDS)]
+        path = stages[number // len(FIELDS)][member]
+        for turn in range(10):
+            value = turn % 2 == 0 if field in TRUTHS else f"{number}-{turn}"
+            assert ask(running, "PUT", path, {member: {field: value}}).status_code == 200
+            assert ask(running, "GET", path).json()[member][field] == value
+
+    at_once(write)
 
 
 def test_a_segment_that_is_deleted_while_it_is_used_leaves_nothing(running: Running) -> None:
