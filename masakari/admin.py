@@ -187,7 +187,7 @@ def bring_back(operator: Operator, host: str) -> Answer:
         active = store.active(tx, [f"return:{host}", f"host:{host}"])
         if f"return:{host}" in active:
             raise Refused(f"recovery {active[f'return:{host}'].id} is bringing {host} back already")
-        segment = _segment_of(tx, host)
+        segment = segments.key_of_host(tx, host)
         recovery_id = segments.open_return(tx, host, segment, operator.actor, f"asked for by {operator.name}", now)
         told = f"recovery {recovery_id} brings {host} back"
         if f"host:{host}" in active:
@@ -354,17 +354,6 @@ def remedy_of(recovery: Recovery) -> str:
 def look_at(recovery_id: int) -> str:
     """Where to see what becomes of an act."""
     return f"See: recovery_manage.py show {recovery_id}"
-
-
-def _segment_of(tx: Tx, host: str) -> str:
-    found = segments.registered(tx, [host]).get(host)
-    if found is not None:
-        return found.cluster_port
-    known = tx.all("host_known", hostnames=[host])
-    if known:
-        return str(known[0]["cluster_port"])
-    last = tx.one("recovery_last", hostname=host)
-    return str(last["cluster_port"]) if last else ""
 
 
 def _known_segment(tx: Tx, cluster_port: str) -> None:

@@ -18,7 +18,8 @@ class InstanceHa(Section):
         ("service",),
         Words(),
         "Whoever has one of these roles, and none of admin_roles, may create notifications and nothing else. What such a "
-        "notification brings as evidence counts for nothing: it is held for proof from elsewhere.",
+        "notification brings as evidence counts for nothing: a dead host is held for proof from elsewhere, unless its segment is "
+        "in [safety] detail_2_is_proof.",
     )
     token_cache_s: float = option(
         10,

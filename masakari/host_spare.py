@@ -100,6 +100,7 @@ def _take(visit: Visit, spare_id: int, service: Service, method: str) -> Outcome
     safety = visit.world.settings.safety
 
     def take(tx: Tx) -> None:
+        hosts.hold(tx, service.host)
         taken = not hosts.spare_objection(
             tx, service.host, now, safety.failure_window_s, safety.clock_tolerance_s, recovery.id
         ) and hosts.take_spare(tx, spare_id, recovery.id, now)

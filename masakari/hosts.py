@@ -191,6 +191,11 @@ def free_spares(tx: Tx, cluster_port: str) -> list[dict[str, Any]]:
     return tx.all("spare_list", cluster_port=cluster_port)
 
 
+def hold(tx: Tx, hostname: str) -> None:
+    """Until the transaction ends nobody changes how this host is registered; what is read of that afterwards stays so."""
+    tx.execute("segment_beat_of", hostname=hostname)
+
+
 def take_spare(tx: Tx, spare_id: int, recovery_id: int, now: float) -> bool:
     """Allocate a spare; False when somebody else was faster."""
     return bool(tx.execute("spare_take", id=spare_id, recovery_id=recovery_id, delete_at=sql_time(now)))

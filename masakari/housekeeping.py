@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from masakari import __version__, hook, host_aggregates, store
+from masakari import __version__, hook, host_aggregates, segments, store
 from masakari.common.errors import Rejected, Unavailable
 from masakari.common.text import sql_time
 from masakari.database import Duplicate, Tx
@@ -143,17 +143,8 @@ class Housekeeping:
         now = self._world.clock.now()
 
         def write(tx: Tx) -> None:
-            known = tx.all("host_known", hostnames=[hostname])
-            segment = known[0]["cluster_port"] if known else ""
-            store.add(
-                tx,
-                "return",
-                hostname,
-                segment,
-                now,
-                step=FIRST["return"],
-                reason="its nova-compute was enabled by hand",
-            )
+            reason = "its nova-compute was enabled by hand"
+            store.add(tx, "return", hostname, segments.key_of_host(tx, hostname), now, step=FIRST["return"], reason=reason)
 
         try:
             self._world.db.transaction(write)

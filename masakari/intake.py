@@ -256,7 +256,7 @@ def _file_small(tx: Tx, items: list[Item], context: intake_host.Context) -> dict
     joined: dict[str, Recovery] = {}
     ignored: set[str] = set()
     for key, item in keyed:
-        if key in active and item.trusted and _is_better(item, active[key]):
+        if key in active and item.trusted and not item.ignored and _is_better(item, active[key]):
             intake_host.supersede(tx, active.pop(key), item.notification.id, context.now)
             new[key] = item
         elif key in active:
@@ -265,7 +265,7 @@ def _file_small(tx: Tx, items: list[Item], context: intake_host.Context) -> dict
             recovery = store.get(tx, covered[item.notification.uuid][0].recovery_id)
             assert recovery is not None, "an instance that is acted on belongs to a recovery"
             joined[item.notification.id] = recovery
-        elif item.ignored and item.notification.state != "up":
+        elif item.ignored:
             ignored.add(item.notification.id)
         else:
             new.setdefault(key, item)

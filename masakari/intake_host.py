@@ -166,7 +166,7 @@ def file(tx: Tx, item: Item, context: Context) -> Filing:
         return ended
     if item.trusted:
         hosts.drop_spare(tx, report.hostname, now)
-    superseded = active is not None and item.trusted and unsigned(active)
+    superseded = active is not None and item.trusted and not item.ignored and unsigned(active)
     if active is not None and superseded:
         supersede(tx, active, report.id, now)
     elif active is not None:
@@ -294,7 +294,7 @@ def _proven(known: hosts.Known, told: list[Evidence], now: float, settings: Sett
 
 def _failed(tx: Tx, cluster_port: str, context: Context) -> set[str]:
     since = context.now - context.settings.safety.failure_window_s
-    rows = tx.all("recovery_window", cluster_port=cluster_port, since=since)
+    rows = _window(tx, cluster_port, since)
     return {
         row["hostname"]
         for row in rows
@@ -302,10 +302,19 @@ def _failed(tx: Tx, cluster_port: str, context: Context) -> set[str]:
     }
 
 
+def _window(tx: Tx, cluster_port: str, since: float) -> list[dict[str, Any]]:
+    """The host recoveries of a segment since then, also those from before its hosts were registered in it."""
+    rows = {row["id"]: row for row in tx.all("recovery_window", cluster_port=cluster_port, since=since)}
+    names = [row["hostname"] for row in tx.all("segment_host_in", cluster_port=cluster_port)]
+    if names:
+        rows |= {row["id"]: row for row in tx.all("recovery_window_of", hostnames=names, since=since)}
+    return list(rows.values())
+
+
 def _hold_others(tx: Tx, cluster_port: str, reason: str, context: Context) -> None:
     """Recoveries of the window that have requested nothing are held too; their worker is cut off, `admit` undoes their disable."""
     since = context.now - context.settings.safety.failure_window_s
-    for row in tx.all("recovery_window", cluster_port=cluster_port, since=since):
+    for row in _window(tx, cluster_port, since):
         other = Recovery.of(row)
         if (
             row["due_at"] is None
@@ -349,7 +358,7 @@ def file_sign_of_life(tx: Tx, item: Item, context: Context) -> Filing:
             wake(tx, [active[key].id], now)
         reason = f"{item.failure.reason}; joins recovery {active[key].id}"
         return Filing("joined", reason, active[key].id, active[key].status)
-    if not active and item.trusted and context.settings.return_.mode == "auto":
+    if not active and item.trusted and not item.ignored and context.settings.return_.mode == "auto":
         wishes = [d for d in hosts.disables(tx, report.hostname) if d.kind == "host" and d.seen]
         if wishes:
             wait_s = context.settings.return_.return_after_s

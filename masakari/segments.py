@@ -9,7 +9,7 @@ before it changes a segment or its hosts it calls hold(), and then reads what it
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
@@ -99,7 +99,7 @@ class Host:
             row["control_attributes"],
             bool(row["reserved"]),
             said,
-            said or (row["disabled_at"] or 0.0) > row["cleared_at"],
+            said or (row["disabled_at"] is not None and not _is_cleared(row)),
             row["created_at"],
             row["updated_at"],
         )
@@ -110,6 +110,11 @@ class Host:
         if not self.segment_enabled:
             return f"segment {self.segment_name} is disabled"
         return f"{self.name} is on maintenance" if self.said_maintenance else ""
+
+
+def _is_cleared(row: Mapping[str, Any]) -> bool:
+    """Whether an operator said since it was disabled that it is not on maintenance, and it is being brought back."""
+    return bool(row["returns"]) and row["cleared_at"] >= row["disabled_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +156,19 @@ def hold(tx: Tx, uuid: str) -> Segment | None:
 
 
 def key_of(tx: Tx, called: str) -> str:
-    """The key of the segment that an operator calls so, by name, uuid or key; as it is when there is none."""
+    """The key of the segment that an operator calls so, by its present name, its uuid or its key; as it is when there is none."""
     rows = tx.all("segment_called", called=called)
+    rows.sort(key=lambda row: (row["name"] != called, row["uuid"] != called))
     return str(rows[0]["cluster_port"]) if rows else called
+
+
+def key_of_host(tx: Tx, host: str) -> str:
+    """The key of the segment that a host is in: where it is registered, or else as it was last reported; empty for none."""
+    found = registered(tx, [host]).get(host)
+    if found is not None:
+        return found.cluster_port
+    known = tx.one("host_known", hostnames=[host]) or tx.one("recovery_last", hostname=host)
+    return str(known["cluster_port"]) if known else ""
 
 
 def registered(tx: Tx, names: Collection[str]) -> dict[str, Host]:
@@ -170,6 +185,9 @@ def all_hosts(tx: Tx) -> list[Host]:
 
 def add_segment(tx: Tx, uuid: str, form: SegmentForm, now: float) -> Segment:
     """Register a segment; spares listed under its name so far become its hosts. Raises SegmentConflict when the name is taken."""
+    # Run again after a commit that nobody answered.
+    if (there := segment(tx, uuid)) is not None:
+        return there
     taken = [row for row in tx.all("segment_called", called=form.name) if row["uuid"]]
     if any(row["name"] == form.name for row in taken):
         raise SegmentConflict(f"a segment named {form.name} exists already")
@@ -199,7 +217,7 @@ def _registered_segment(tx: Tx, key: str, uuid: str, form: SegmentForm, now: flo
 
 def change_segment(tx: Tx, before: Segment, form: SegmentForm, now: float) -> Segment:
     """Change a segment. Raises SegmentConflict when its new name is taken, or while a recovery is busy with it."""
-    _refuse_busy(tx, [row["hostname"] for row in tx.all("segment_host_in", cluster_port=before.cluster_port)], before.name)
+    _refuse_busy_segment(tx, before)
     try:
         tx.execute("segment_change", uuid=before.uuid, now=now, **_columns(form))
     except Duplicate as error:
@@ -211,16 +229,20 @@ def change_segment(tx: Tx, before: Segment, form: SegmentForm, now: float) -> Se
 
 def remove_segment(tx: Tx, gone: Segment, now: float) -> None:
     """Delete a segment with its hosts and spares. Raises SegmentConflict while a recovery is busy with it."""
+    _refuse_busy_segment(tx, gone)
     names = [row["hostname"] for row in tx.all("segment_host_in", cluster_port=gone.cluster_port)]
-    _refuse_busy(tx, names, gone.name)
     for host in registered(tx, names).values():
         _remove(tx, host, now)
+    # A pause outlives it: what was not to be touched is not to be touched now.
     tx.execute("segment_remove", uuid=gone.uuid)
+    tx.execute("segment_forget", uuid=gone.uuid)
 
 
 def add_host(tx: Tx, uuid: str, of: Segment, form: HostForm, now: float) -> Host:
     """Register a host. Raises SegmentConflict when it is registered already, in whichever segment."""
     found = registered(tx, [form.name]).get(form.name)
+    if found is not None and found.uuid == uuid:
+        return found
     if found is not None:
         raise SegmentConflict(f"{form.name} is a host of segment {found.segment_name} already")
     _insert(tx, uuid, of, form, now)
@@ -239,16 +261,37 @@ def register(tx: Tx, cluster_port: str, name: str, now: float) -> None:
 
 
 def change_host(tx: Tx, before: Host, form: HostForm, actor: str, now: float) -> Host:
-    """Change a host. on_maintenance False on one that a failure disabled brings it back, as an operator's command.
+    """Change a host. on_maintenance False on one that a failure disabled brings it back, as an operator's command; True ends that.
 
-    Raises SegmentConflict when its new name is taken, or while a recovery is busy with it.
+    Raises SegmentConflict when its new name is taken, while a recovery is busy with it, and for another name while it is disabled.
     """
-    _refuse_busy(tx, [before.name], before.name)
-    cleared = before.on_maintenance and form.on_maintenance is False
-    said = before.said_maintenance if form.on_maintenance is None else form.on_maintenance
+    _refuse_busy(tx, [before.name, form.name], before.name)
+    wishes = [wish for wish in hosts.disables(tx, before.name) if wish.seen]
+    if form.name != before.name and wishes:
+        raise SegmentConflict(f"{before.name} is disabled for recovery {wishes[0].recovery_id}: bring it back first")
+    cleared = form.on_maintenance is False
+    _rename_or_keep(tx, before, form, now if cleared else _cleared_at(tx, before), now)
+    listed = tx.one("spare_listed", hostname=form.name)
+    if listed is not None and listed["cluster_port"] != before.cluster_port:
+        tx.execute("spare_move", hostname=form.name, cluster_port=before.cluster_port, update_at=sql_time(now))
+    _set_reserved(tx, form.name, before.cluster_port, form.reserved, listed is not None, now)
+    returning = store.active(tx, [f"return:{before.name}"]).get(f"return:{before.name}")
+    if cleared and wishes and returning is None:
+        try:
+            open_return(tx, before.name, before.cluster_port, actor, "on_maintenance False", now)
+        except Duplicate as error:
+            raise SegmentConflict(f"somebody else has just begun to bring {before.name} back") from error
+    if form.on_maintenance and returning is not None:
+        tx.execute("recovery_cancel", id=returning.id, by=actor, now=now)
+        told = store.Event("operator", "cancel", "on_maintenance True", None, None, now)
+        store.journal(tx, returning, actor, [told])
+    return registered(tx, [form.name])[form.name]
+
+
+def _rename_or_keep(tx: Tx, before: Host, form: HostForm, cleared_at: float, now: float) -> None:
     if form.name != before.name:
         tx.execute("spare_drop", hostname=before.name, delete_at=sql_time(now))
-    cleared_at = now if cleared else _cleared_at(tx, before)
+    said = before.said_maintenance if form.on_maintenance is None else form.on_maintenance
     try:
         tx.execute(
             "segment_host_change",
@@ -262,11 +305,6 @@ def change_host(tx: Tx, before: Host, form: HostForm, actor: str, now: float) ->
         )
     except Duplicate as error:
         raise SegmentConflict(f"{form.name} is registered already") from error
-    was_reserved = before.reserved and form.name == before.name
-    _set_reserved(tx, form.name, before.cluster_port, form.reserved, was_reserved, now)
-    if cleared and any(wish.seen for wish in hosts.disables(tx, before.name)):
-        open_return(tx, before.name, before.cluster_port, actor, "on_maintenance False", now)
-    return registered(tx, [form.name])[form.name]
 
 
 def remove_host(tx: Tx, gone: Host, now: float) -> None:
@@ -335,10 +373,22 @@ def _cleared_at(tx: Tx, host: Host) -> float:
     return float(row["cleared_at"])
 
 
+def _refuse_busy_segment(tx: Tx, one: Segment) -> None:
+    """The same for a segment: also of its hosts that are registered nowhere."""
+    _refuse_busy(tx, [row["hostname"] for row in tx.all("segment_host_in", cluster_port=one.cluster_port)], one.name)
+    rows = tx.all("recovery_open_in", cluster_port=one.cluster_port)
+    _refuse_for(rows, one.name)
+
+
 def _refuse_busy(tx: Tx, names: Collection[str], subject: str) -> None:
     """Raise SegmentConflict while a recovery is about one of these hosts, or uses one as its spare."""
-    rows = tx.all("recovery_open_about", hostnames=sorted(names)) if names else []
-    if rows:
-        first = rows[0]
-        told = f"recovery {first['id']} ({first['kind']}, {first['status']}) of {first['hostname']}"
-        raise SegmentConflict(f"{subject} is busy with {told}; once that has ended it can be changed")
+    wanted = sorted(set(names))
+    _refuse_for(tx.all("recovery_open_about", hostnames=wanted, targets=wanted) if wanted else [], subject)
+
+
+def _refuse_for(rows: Iterable[Mapping[str, Any]], subject: str) -> None:
+    for row in rows:
+        # A return needs nothing of what may be changed, and may wait for ever for a host that stays off.
+        if row["kind"] != "return":
+            told = f"recovery {row['id']} ({row['kind']}, {row['status']}) of {row['hostname']}"
+            raise SegmentConflict(f"{subject} is busy with {told}; once that has ended it can be changed")

@@ -115,6 +115,10 @@ SELECT MIN(due_at) - NOW_S() AS wait_s FROM recovery WHERE owner IS NULL AND due
 -- Hosts of a segment with a recovery since some time.
 SELECT * FROM recovery WHERE cluster_port = :cluster_port AND kind = 'host' AND created_at >= :since
 
+-- recovery_window_of --
+-- The same of these hosts, whichever segment they were in then.
+SELECT * FROM recovery WHERE hostname IN :hostnames AND kind = 'host' AND created_at >= :since
+
 -- recovery_last --
 -- The newest host recovery of a host.
 SELECT * FROM recovery WHERE hostname = :hostname AND kind = 'host' ORDER BY id DESC LIMIT 1
@@ -497,6 +501,11 @@ WHERE cluster_port = :cluster_port AND uuid IS NULL
 -- A segment, or what belongs to it, is about to be changed: two that do so at once wait for each other, or conflict.
 UPDATE failover_segment SET beat = beat + 1 WHERE uuid = :uuid
 
+-- segment_beat_of --
+-- The same of the segment that a host is registered in.
+UPDATE failover_segment SET beat = beat + 1
+WHERE cluster_port IN (SELECT cluster_port FROM segment_host WHERE hostname = :hostname)
+
 -- segment_change --
 -- A segment as the API changes it.
 UPDATE failover_segment SET name = :name, service_type = :service_type, description = :description, enabled = :enabled,
@@ -505,7 +514,13 @@ WHERE uuid = :uuid
 
 -- segment_remove --
 -- A segment is no more.
-DELETE FROM failover_segment WHERE uuid = :uuid
+DELETE FROM failover_segment WHERE uuid = :uuid AND paused_at IS NULL
+
+-- segment_forget --
+-- A segment is no more, but its pause.
+UPDATE failover_segment SET number = NULL, uuid = NULL, name = NULL, service_type = NULL, description = NULL, enabled = 1,
+    recovery_method = NULL, created_at = NULL, updated_at = NULL
+WHERE uuid = :uuid
 
 -- segment_host_add --
 -- A host of a segment.
@@ -526,7 +541,8 @@ DELETE FROM segment_host WHERE uuid = :uuid
 -- Every registered host, with what makes it reserved, and since when a recovery wants it disabled.
 SELECT h.*, s.uuid AS segment_uuid, s.name AS segment_name, s.enabled AS segment_enabled,
     CASE WHEN r.id IS NULL THEN 0 ELSE 1 END AS reserved,
-    (SELECT MAX(d.wanted_at) FROM host_disable d WHERE d.hostname = h.hostname AND d.seen_at IS NOT NULL) AS disabled_at
+    (SELECT MAX(d.wanted_at) FROM host_disable d WHERE d.hostname = h.hostname AND d.seen_at IS NOT NULL) AS disabled_at,
+    (SELECT COUNT(*) FROM recovery b WHERE b.hostname = h.hostname AND b.kind = 'return' AND b.due_at IS NOT NULL) AS returns
 FROM segment_host h JOIN failover_segment s ON s.cluster_port = h.cluster_port
 LEFT JOIN reserve_list r ON r.listed_key = h.hostname
 ORDER BY h.id
@@ -535,7 +551,8 @@ ORDER BY h.id
 -- The same of these hosts.
 SELECT h.*, s.uuid AS segment_uuid, s.name AS segment_name, s.enabled AS segment_enabled,
     CASE WHEN r.id IS NULL THEN 0 ELSE 1 END AS reserved,
-    (SELECT MAX(d.wanted_at) FROM host_disable d WHERE d.hostname = h.hostname AND d.seen_at IS NOT NULL) AS disabled_at
+    (SELECT MAX(d.wanted_at) FROM host_disable d WHERE d.hostname = h.hostname AND d.seen_at IS NOT NULL) AS disabled_at,
+    (SELECT COUNT(*) FROM recovery b WHERE b.hostname = h.hostname AND b.kind = 'return' AND b.due_at IS NOT NULL) AS returns
 FROM segment_host h JOIN failover_segment s ON s.cluster_port = h.cluster_port
 LEFT JOIN reserve_list r ON r.listed_key = h.hostname
 WHERE h.hostname IN :hostnames
@@ -546,8 +563,8 @@ SELECT hostname FROM segment_host WHERE cluster_port = :cluster_port
 
 -- recovery_open_about --
 -- The open recoveries about these hosts, or that one of them serves as a spare.
-SELECT id, kind, hostname, status, target FROM recovery
-WHERE due_at IS NOT NULL AND (hostname IN :hostnames OR target IN :hostnames) ORDER BY id
+SELECT id, kind, hostname, status, target FROM recovery WHERE hostname IN :hostnames AND due_at > 0
+UNION SELECT id, kind, hostname, status, target FROM recovery WHERE due_at > 0 AND target IN :targets ORDER BY id
 
 -- spare_move --
 -- A spare goes over to another segment.

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlencode
 from uuid import uuid4
 
 from masakari.api import Answer, Environ, Refusals
-from masakari.common.errors import Rejected, Unavailable
+from masakari.common.errors import MaybeSent, Rejected, Unavailable
 from masakari.config import Settings
 from masakari.instance_ha import forms, versions
 from masakari.instance_ha.failover import Failover
@@ -109,7 +109,8 @@ class InstanceHa:
             return self._refused(environ, Refusal(401, str(error)), request_id, asks)
         except (Unavailable, Rejected) as error:
             log.warning("%s %.128r: %s", environ["REQUEST_METHOD"], environ.get("PATH_INFO"), error)
-            told = Refusal(503, f"nothing was changed, try again: {error}")
+            sure = "it may have been done, look before you try again" if isinstance(error, MaybeSent) else "try again"
+            told = Refusal(503, f"{sure}: {error}")
             return self._refused(environ, told, request_id, ("Retry-After", str(RETRY_AFTER_S)))
 
     def _answer(self, environ: Environ, request_id: tuple[str, str]) -> Answer:

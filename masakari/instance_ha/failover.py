@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 from masakari import segments
 from masakari.common.clock import Clock
+from masakari.common.errors import Unavailable
 from masakari.config import Settings
 from masakari.database import Database, Tx
 from masakari.instance_ha import forms, paging, views
@@ -31,6 +33,9 @@ HOST_SORT = (
     "on_maintenance",
     "failover_segment_id",
 )
+ASKING_NOVA_MAX, PLACE_WAIT_S = 16, 1.0
+"""Callbacks need threads, too: so many callers may wait for Nova, and others so long for their turn."""
+
 TRUTHS = ("enabled", "on_maintenance", "reserved")
 
 
@@ -51,6 +56,7 @@ class Failover:
         self._known_to_nova = known_to_nova
         self._settings = settings
         self._clock = clock
+        self._asking_nova = threading.BoundedSemaphore(ASKING_NOVA_MAX)
 
     def list_segments(self, query: str, version: Version) -> list[dict[str, Any]]:
         """A page of the segments."""
@@ -155,7 +161,13 @@ class Failover:
         return views.segment(one, version, self._method)
 
     def _refuse_unknown(self, form: HostForm) -> None:
-        if not self._known_to_nova(form.name):
+        if not self._asking_nova.acquire(timeout=PLACE_WAIT_S):
+            raise Unavailable(f"{ASKING_NOVA_MAX} other callers wait for Nova")
+        try:
+            known = self._known_to_nova(form.name)
+        finally:
+            self._asking_nova.release()
+        if not known:
             raise bad("name", f"Nova knows no nova-compute of {form.name}; openstack compute service list shows the names")
 
 

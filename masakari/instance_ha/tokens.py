@@ -21,9 +21,10 @@ LOG = logging.getLogger(__name__)
 
 KEPT_MAX = 1024
 REFUSAL_KEPT_S = 2.0
-# The threads that wait here are those that receive callbacks, so only so many may, even if Keystone hangs. Others wait
+# The threads that wait here are those that receive callbacks, so only so many may, even if Keystone hangs. QUEUE_MAX others wait
 # PLACE_WAIT_S for one of them to be done, and after a time-out everybody shares it for a moment.
 WAITING_MAX = 24
+QUEUE_MAX = 40
 PLACE_WAIT_S = 1.0
 SILENCE_SHARED_S = 1.0
 
@@ -108,7 +109,7 @@ class Tokens:
         self._cache_s = cache_s
         self._timeout_s = (settings.connect_timeout_s, settings.read_timeout_s)
         self._url = f"{tokens_url(settings.auth_url)}?nocatalog"
-        self._places = threading.BoundedSemaphore(WAITING_MAX)
+        self._places, self._queue = threading.BoundedSemaphore(WAITING_MAX), threading.BoundedSemaphore(QUEUE_MAX)
         self._lock = threading.Lock()
         # Two, so that a flood of invented tokens pushes out none that is good.
         self._good, self._refused = _Kept(), _Kept()
@@ -125,12 +126,22 @@ class Tokens:
             known = self._known(digest)
         if known:
             return known.result()
-        if not self._places.acquire(timeout=PLACE_WAIT_S):
-            raise Unavailable(f"{WAITING_MAX} other callers wait for Keystone; try again")
+        self._take_place()
         try:
             return self._said(token, digest).result()
         finally:
             self._places.release()
+
+    def _take_place(self) -> None:
+        """Take one of the places of those who wait for Keystone, or raise Unavailable."""
+        if not self._places.acquire(blocking=False):
+            if not self._queue.acquire(blocking=False):
+                raise Unavailable("too many callers wait for Keystone; try again")
+            try:
+                if not self._places.acquire(timeout=PLACE_WAIT_S):
+                    raise Unavailable(f"{WAITING_MAX} other callers wait for Keystone; try again")
+            finally:
+                self._queue.release()
 
     def _known(self, digest: bytes) -> _Verdict | None:
         now = self._clock.monotonic()

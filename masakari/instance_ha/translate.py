@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
+from uuid import UUID, uuid5
 
 from masakari.common.errors import BadNotification
 from masakari.common.notification import Notification, parse
@@ -32,8 +33,11 @@ VM_NUMBERS = {"STOPPED_FAILED": ("5", "5"), "STOPPED_CRASHED": ("5", "2"), "STOP
 
 ALIVE = ("STARTED",)
 
-BELIEVED = ("id", "reason", "recovery", "on_failure", "libvirt_state", "last_alive")
-"""What of a callback within a notification is believed of everybody: it names the report, or has less done about it."""
+NOTIFIED = UUID("0b9b7a3c-5d0e-5b5e-9a0f-6d6173616b61")
+"""The namespace of the names of reports that accounts bring which may prove nothing: the same one again has the same name."""
+
+BELIEVED = ("reason", "recovery", "on_failure", "libvirt_state", "last_alive")
+"""What of a callback within a notification is believed of everybody: it has less done about it, not more."""
 
 FIELDS = {
     "time": "generated_time",
@@ -51,9 +55,9 @@ def as_callback(
 ) -> Notification:
     """The report that this notification is. `uuid`: its name if it brings none; `user`: who posted it. Raises Refusal.
 
-    host: as it is registered; one that isn't may only be told of by our own monitors, as in a callback.
     may_prove: whether what our own monitors say beyond OpenStack's payload, evidence above all, is believed of this user. No
-    key of a host signs it, so else it counts as a notification of any monitor, which proves nothing.
+    key of a host signs it, so else it counts as a notification of any monitor, which proves nothing, and whose name takes that of
+    no other report. host: as it is registered; one that isn't, as pacemaker may call it otherwise, is told of by such users alone.
     """
     payload = {name: value for name, value in form.payload.items() if name != OURS}
     told = {"COMPUTE_HOST": _host, "VM": _instance, "PROCESS": _process}[form.type](payload)
@@ -65,14 +69,14 @@ def as_callback(
         "user": user,
     }
     own = _own(form)
-    if host is None and not own:
+    if own and may_prove:
+        fields = own
+    elif host is None:
         raise bad("hostname", f"{form.hostname} is a host of no segment")
-    believed = own if may_prove else {name: own[name] for name in BELIEVED if name in own}
-    cluster_port = host.cluster_port if host else own.get("cluster_port")
-    if host is None and form.type == "COMPUTE_HOST":
-        # It names its segment itself: not one where detail 2 is proof.
-        told["detail"] = told["detail"].replace("2", "4")
-    fields = own if own and may_prove else {**_frame(form, uuid, cluster_port), **told, **believed}
+    else:
+        name = str(uuid5(NOTIFIED, f"{user} {own['id']}")) if isinstance(own.get("id"), str) else uuid
+        believed = {name: own[name] for name in BELIEVED if name in own}
+        fields = {**_frame(form, name, host.cluster_port), **told, **believed}
     try:
         return parse(json.dumps({**fields, OURS: kept}).encode(), now)
     except BadNotification as error:

@@ -270,3 +270,111 @@ def test_a_host_whose_process_failed_is_evacuated_all_the_same_when_it_dies(db: 
     disabled(db, recovery(db, "process"))
     assert look(db).on_maintenance
     assert reported(db, FAILURES["host"])[:2] == ("new", "okidoki")
+
+
+def test_of_a_registered_host_an_unsigned_report_is_not_superseded_while_it_is_on_maintenance(db: Database) -> None:
+    held = db.transaction(
+        lambda tx: store.add(tx, "host", "compute1", "okidoki", NOW, step="admit", status="held", hold="callback")
+    )
+    registered(db, made(db), on_maintenance=True)
+    [receipt] = accept(db, FAILURES["host"])
+    assert receipt.recovery_id == held
+
+
+def test_hosts_that_failed_before_they_were_registered_count_among_the_failed_ones(db: Database) -> None:
+    for number in (1, 2, 3):
+        accept(db, Monitor("compute9").host_down(f"compute{number}", ""))
+    segment = made(db)
+    for number in range(1, 7):
+        registered(db, segment, f"compute{number}", number)
+    [receipt] = accept(db, Monitor("compute9").host_down("compute4", ""))
+    assert receipt.recovery_status == "held" and receipt.reason.startswith("4 hosts failed")
+
+
+# Returns, pauses, names
+
+
+def returning(db: Database) -> Recovery | None:
+    return db.read(lambda tx: store.active(tx, ["return:compute1"])).get("return:compute1")
+
+
+def said(db: Database, on_maintenance: bool) -> Host:
+    form = HostForm("compute1", "COMPUTE", "SSH", on_maintenance=on_maintenance)
+    return db.transaction(lambda tx: segments.change_host(tx, now_is(tx), form, "operator:bob", NOW + 1))
+
+
+def test_a_return_that_was_cancelled_is_asked_for_again_and_till_then_it_is_on_maintenance(db: Database) -> None:
+    registered(db, made(db))
+    failed = recovery(db)
+    disabled(db, failed)
+    ended(db, failed)
+    assert not said(db, False).on_maintenance
+    first = returning(db)
+    assert first is not None
+    ended(db, first)
+    assert look(db).on_maintenance
+    assert not said(db, False).on_maintenance
+    assert returning(db) is not None
+
+
+def test_maintenance_again_ends_the_return_and_a_return_locks_nothing(db: Database) -> None:
+    segment = made(db)
+    registered(db, segment)
+    failed = recovery(db)
+    disabled(db, failed)
+    ended(db, failed)
+    said(db, False)
+    db.transaction(lambda tx: segments.change_segment(tx, segment, replace(FORM, enabled=False), NOW))
+    assert said(db, True).on_maintenance
+    opened = returning(db)
+    assert opened is not None and opened.cancel_by == "operator:bob"
+
+
+def test_a_disabled_host_keeps_its_name(db: Database) -> None:
+    registered(db, made(db))
+    failed = recovery(db)
+    disabled(db, failed)
+    ended(db, failed)
+    form = HostForm("compute2", "COMPUTE", "SSH")
+    with pytest.raises(SegmentConflict, match="bring it back first"):
+        db.transaction(lambda tx: segments.change_host(tx, now_is(tx), form, "bob", NOW))
+
+
+def test_a_host_that_takes_the_name_of_another_clusters_spare_takes_it_along(db: Database) -> None:
+    registered(db, made(db))
+    db.transaction(lambda tx: tx.execute("spare_add", create_at=None, cluster_port="226.94.1.1:5405", hostname="spare1"))
+    form = HostForm("spare1", "COMPUTE", "SSH", reserved=True)
+    assert db.transaction(lambda tx: segments.change_host(tx, now_is(tx), form, "bob", NOW)).reserved
+    assert [row["hostname"] for row in db.read(lambda tx: hosts.free_spares(tx, "okidoki"))] == ["spare1"]
+
+
+def test_a_pause_outlives_its_segment(db: Database) -> None:
+    segment = made(db)
+    db.transaction(
+        lambda tx: tx.execute("segment_pause", cluster_port="okidoki", paused_at=NOW, paused_until=None, paused_by="bob")
+    )
+    db.transaction(lambda tx: segments.remove_segment(tx, segment, NOW))
+    assert db.read(segments.segments) == []
+    assert db.read(lambda tx: tx.one("segment_get", cluster_port="okidoki") or {})["paused_by"] == "bob"
+    assert made(db, OTHER).cluster_port == "okidoki"
+
+
+def test_a_segment_is_busy_with_a_recovery_of_a_host_that_is_not_registered(db: Database) -> None:
+    segment = made(db)
+    recovery(db, name="compute7")
+    with pytest.raises(SegmentConflict, match="compute7"):
+        db.transaction(lambda tx: segments.remove_segment(tx, segment, NOW))
+
+
+def test_a_present_name_goes_before_a_former_one(db: Database) -> None:
+    first = made(db)
+    db.transaction(lambda tx: segments.change_segment(tx, first, SegmentForm("new", "auto", "COMPUTE"), NOW))
+    made(db, OTHER)
+    assert db.read(lambda tx: segments.key_of(tx, "okidoki")) == OTHER
+    assert db.read(lambda tx: segments.key_of(tx, "new")) == "okidoki"
+
+
+def test_what_is_made_again_after_a_lost_answer_is_what_was_made(db: Database) -> None:
+    segment = made(db)
+    assert made(db) == segment
+    assert registered(db, segment) == registered(db, segment)

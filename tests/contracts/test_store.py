@@ -796,7 +796,7 @@ VALUES: dict[str, Any] = {
     **dict.fromkeys(("finished_at", "paused_at", "paused_until", "step_at", "told_at", "lease_s", "wait_s"), 1.5),
     **dict.fromkeys(("first_seen_at", "declared_at", "generated_at", "cleared_at"), 1.5),
     **dict.fromkeys(("enabled", "on_maintenance", "number"), 1),
-    **{"ids": [1, 2], "keys": ["a", "b"], "hostnames": ["a", "b"], "kinds": ["host", "process"]},
+    **{"ids": [1, 2], "keys": ["a", "b"], "hostnames": ["a", "b"], "targets": ["a", "b"], "kinds": ["host", "process"]},
     **{"cluster_ports": ["cluster_port"], "names": ["pacemaker_name"]},
 }
 DATES = {"purge_reports": {"before": "2026-01-02 03:04:05"}, "purge_old_instances": {"at": "2026-01-02 03:04:05"}}

@@ -201,7 +201,7 @@ def the_life_of_a_segment(service: Service, db: Database) -> None:
 
 def a_host_recovery(service: Service, db: Database, path: str) -> None:
     """It moves an instance."""
-    [row] = db.read(lambda tx: tx.all("recovery_open_about", hostnames=["compute1"]))
+    [row] = db.read(lambda tx: tx.all("recovery_open_about", hostnames=["compute1"], targets=["compute1"]))
     instance = store.instance_row(NOBODY, "web-1", row["id"], "host", time.time())
     db.transaction(lambda tx: tx.execute("instance_add", **instance))
     details = service.ask(200, "GET", path)["notification"]["recovery_workflow_details"]
