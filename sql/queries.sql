@@ -872,10 +872,10 @@ FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.id = :id
 
 -- notification_lately --
--- What was reported about a host since a moment, unless that was ignored, or repaired before this other moment.
+-- What was reported about a host since a moment, but for what came to this outcome, or was repaired before this other moment.
 SELECT n.body, n.key_id FROM notification_list n LEFT JOIN recovery r ON r.id = n.recovery_id
 WHERE n.notification_hostname = :hostname AND n.self_report IN (0, 1) AND n.trusted = 1 AND n.received_at >= :since
-  AND n.notification_type = :type AND n.outcome <> 'ignored'
+  AND n.notification_type = :type AND n.outcome <> :outcome
   AND (r.status IS NULL OR r.status <> 'finished' OR r.finished_at >= :generated_at)
 
 -- segment_host_uuids --

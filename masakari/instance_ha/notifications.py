@@ -14,6 +14,7 @@ from masakari.common.errors import Unavailable
 from masakari.common.notification import Notification, Receipt
 from masakari.config import Settings
 from masakari.database import Database, Tx
+from masakari.failures import IGNORED, classify
 from masakari.instance_ha import forms, paging, translate, views
 from masakari.instance_ha.forms import Fields
 from masakari.instance_ha.refusal import Refusal, bad, not_found
@@ -65,7 +66,7 @@ class Notifications:
         host = self._db.read(lambda tx: segments.registered(tx, [form.hostname]).get(form.hostname))
         report = translate.as_callback(form, str(uuid4()), host, user, now, may_prove)
         # What our own monitors send twice has the same id.
-        with contextlib.nullcontext() if translate.OURS in form.payload else self._no_duplicate(form, now):
+        with contextlib.nullcontext() if translate.OURS in form.payload else self._no_duplicate(form, report, now):
             receipt = self._intake.submit(report, True, f"{KEYSTONE}{user}"[:255], now)
         shown = self._db.read(lambda tx: self._shown(tx, report.id))
         told = {"recovery": receipt.recovery_id, "status": receipt.recovery_status, "reason": receipt.reason}
@@ -108,22 +109,27 @@ class Notifications:
         raise not_found("vmove", move_uuid)
 
     @contextlib.contextmanager
-    def _no_duplicate(self, form: forms.NotificationForm, now: float) -> Iterator[None]:
+    def _no_duplicate(self, form: forms.NotificationForm, report: Notification, now: float) -> Iterator[None]:
         """Of a host one is stored at a time, so that the second of two alike sees the first. Raises Refusal; Unavailable."""
         turn = self._turns[hash(form.hostname) % TURNS]
         if not turn.acquire(timeout=TURN_WITHIN_S):
             raise Unavailable(f"other notifications of {form.hostname} are still being stored")
         try:
-            self._refuse_duplicate(form, now)
+            self._refuse_duplicate(form, report, now)
             yield
         finally:
             turn.release()
 
-    def _refuse_duplicate(self, form: forms.NotificationForm, now: float) -> None:
-        since = now - self._settings().instance_ha.duplicate_notification_detection_interval
-        kind = translate.TYPES[form.type]
-        # A failure that comes after another one was repaired is no duplicate of that.
-        about = {"hostname": form.hostname, "type": kind, "since": since, "generated_at": form.generated_at}
+    def _refuse_duplicate(self, form: forms.NotificationForm, report: Notification, now: float) -> None:
+        """What was ignored for another reason than its own words, as that its host was on maintenance, was not dealt with; and a
+        failure after another one was repaired is a new one."""
+        about = {
+            "hostname": form.hostname,
+            "type": report.type,
+            "since": now - self._settings().instance_ha.duplicate_notification_detection_interval,
+            "generated_at": form.generated_at,
+            "outcome": "" if classify(report).kind == IGNORED else "ignored",
+        }
         rows = self._db.read(lambda tx: tx.all("notification_lately", **about))
         if any(translate.same(form, row) for row in rows):
             raise Refusal(409, f"a notification of {form.hostname} with the same type and payload was posted just now")

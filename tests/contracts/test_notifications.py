@@ -323,7 +323,7 @@ def test_duplicates_are_looked_for_among_the_newest_only(request: pytest.Fixture
     db.transaction(lambda tx: tx.execute_many("report_add", rows))
     if db.dialect == "mysql":
         request.getfixturevalue("mariadb").sql("ANALYZE TABLE notification_list")
-    told = plan(db, "notification_lately", hostname="compute1", type="rscGroup", since=NOW + 995, generated_at=NOW)
+    told = plan(db, "notification_lately", hostname="compute1", type="rscGroup", since=NOW + 995, generated_at=NOW, outcome="")
     assert "notification_alive" in told, told
     assert "range" in told if db.dialect == "mysql" else "received_at>?" in told, told
 
@@ -399,7 +399,7 @@ def test_a_duplicate_is_the_same_host_type_and_payload_within_the_window(api: No
 def test_callbacks_make_no_duplicates_whatever_they_say(db: Database, api: Notifications, clock: Steady) -> None:
     """Anybody may send an unsigned callback where they are held: it must not keep a true notification out."""
     accept(db, Monitor("compute2").host_down("compute1", "", masakari={"type": "COMPUTE_HOST", "payload": HOST_STOPPED}))
-    about = {"hostname": "compute1", "type": "rscGroup", "since": 0.0, "generated_at": 0.0}
+    about = {"hostname": "compute1", "type": "rscGroup", "since": 0.0, "generated_at": 0.0, "outcome": ""}
     [row] = db.read(lambda tx: tx.all("notification_lately", **about))
     assert "masakari" in row["body"]
     clock.at = time.time()
