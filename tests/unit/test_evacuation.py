@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from masakari import choice, evacuation
+from masakari import choice
 from masakari.evacuation import Rules, Target, consider, next_move
 from masakari.model import Instance
 from masakari.nova import Migration, Server

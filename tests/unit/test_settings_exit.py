@@ -77,7 +77,8 @@ def test_an_init_script_tells_wrong_settings_from_a_failure(ended: int, code: in
 def test_a_reload_asked_for_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
     config = tmp_path / "masakari.conf"
     config.write_text(
-        f"[db]\nhost = 127.0.0.1\nport = 1\nuser = a\npasswd = b\n[nova]\nauth_url = http://127.0.0.1:1\nadmin_user = a\nadmin_password = b\n"
+        f"[db]\nhost = 127.0.0.1\nport = 1\nuser = a\npasswd = b\n"
+        f"[nova]\nauth_url = http://127.0.0.1:1\nadmin_user = a\nadmin_password = b\n"
         f"project_name = c\n[auth]\ncallbacks = open\nkeys_file = {tmp_path}/keys.conf\n",
         encoding="utf-8",
     )
