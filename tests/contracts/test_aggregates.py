@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from masakari import store
-from masakari.common.clock import Clock
-from masakari.config import Db
-from masakari.database import Database, open_database
+from masakari.database import Database
 from masakari.model import Recovery
-from tests.lab.pytest_mariadb import mariadb
-
-__all__ = ["mariadb"]
 
 NOW = 1_800_000_000.0
 CLUSTER = "226.94.1.1:5405"
 ENTRY = {"host": "compute3", "id": 7, "name": "rack"}
-
-
-@pytest.fixture(params=["sqlite", "mysql"])
-def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    settings = Db(drivername="sqlite", name=str(tmp_path / "masakari.sqlite"))
-    if request.param == "mysql":
-        server = request.getfixturevalue("mariadb")
-        server.make_tables()
-        settings = server.settings()
-    database = open_database(settings, Clock())
-    yield database
-    database.close()
 
 
 def recovery(db: Database, name: str, data: dict[str, Any], ended: bool = True) -> int:

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,28 +25,8 @@ from masakari.intake import Intake
 from masakari.intake_host import Item
 from tests.lab.mariadb import TABLES
 from tests.lab.processes import CLUSTER, Monitor
-from tests.lab.pytest_mariadb import mariadb
-
-__all__ = ["mariadb"]
 
 OWN, OTHER = "11223344-5566-7788-99aa-bbccddeeff00", "00000000-1111-2222-3333-444444444444"
-
-
-@pytest.fixture(params=["sqlite", "mysql"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Db:
-    if request.param == "sqlite":
-        return Db(drivername="sqlite", name=str(tmp_path / "masakari.sqlite"))
-    server = request.getfixturevalue("mariadb")
-    server.make_tables()
-    db: Db = server.settings()
-    return db
-
-
-@pytest.fixture
-def db(settings: Db) -> Iterator[Database]:
-    database = open_database(settings, Clock())
-    yield database
-    database.close()
 
 
 def rows(db: Database, statement: str, **params: Any) -> list[dict[str, Any]]:

@@ -6,9 +6,8 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +17,8 @@ from masakari.common.clock import Clock
 from masakari.common.errors import Unavailable
 from masakari.common.notification import Notification, Receipt
 from masakari.common.text import sql_time, utc
-from masakari.config import Db, Settings
-from masakari.database import Database, Tx, open_database
+from masakari.config import Settings
+from masakari.database import Database, Tx
 from masakari.failures import classify
 from masakari.instance_ha import forms
 from masakari.instance_ha.notifications import SORT, STATUSES, Notifications
@@ -30,9 +29,6 @@ from masakari.queries import load_queries, sql_folder
 from masakari.segments import HostForm, SegmentForm
 from tests.contracts.test_identity import accept
 from tests.lab.processes import Monitor
-from tests.lab.pytest_mariadb import mariadb
-
-__all__ = ["mariadb"]
 
 NOW = 1_800_000_000.0
 SEGMENT = "00000000-0000-4000-8000-000000000001"
@@ -62,18 +58,6 @@ class Direct:
             raise Unavailable("the database did not commit in time")
         [receipt_] = self.intake.accept([Item(notification, classify(notification), trusted, key_id, receipt)])
         return receipt_
-
-
-@pytest.fixture(params=["sqlite", "mysql"])
-def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    settings = Db(drivername="sqlite", name=str(tmp_path / "masakari.sqlite"))
-    if request.param == "mysql":
-        server = request.getfixturevalue("mariadb")
-        server.make_tables()
-        settings = server.settings()
-    database = open_database(settings, Clock())
-    yield database
-    database.close()
 
 
 @pytest.fixture

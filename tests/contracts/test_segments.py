@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from masakari import hosts, segments, store
-from masakari.common.clock import Clock
-from masakari.config import Db
-from masakari.database import Database, Tx, open_database
+from masakari.database import Database, Tx
 from masakari.model import Recovery
 from masakari.segments import Host, HostForm, Segment, SegmentConflict, SegmentForm
 from tests.contracts.test_identity import accept
 from tests.lab.processes import Monitor
-from tests.lab.pytest_mariadb import mariadb
-
-__all__ = ["mariadb"]
 
 NOW = 1_800_000_000.0
 OKIDOKI = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"
 FORM = SegmentForm("okidoki", "auto", "COMPUTE")
-
-
-@pytest.fixture(params=["sqlite", "mysql"])
-def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    settings = Db(drivername="sqlite", name=str(tmp_path / "masakari.sqlite"))
-    if request.param == "mysql":
-        server = request.getfixturevalue("mariadb")
-        server.make_tables()
-        settings = server.settings()
-    database = open_database(settings, Clock())
-    yield database
-    database.close()
 
 
 def host_uuid(number: int) -> str:

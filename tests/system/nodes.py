@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.libvirtd import BOOT_DISK, GUEST, NOVA, SECTOR
-from tests.lab.mariadb import RIGHTS, until
+from tests.lab.mariadb import until
 from tests.lab.outside import ADDRESS as CLOUD
 from tests.lab.processes import CLUSTER
 from tests.system.machine import Machine
@@ -38,9 +38,6 @@ listen mariadb
     timeout server 1h
     server mariadb1 127.0.0.1:3306 check inter 2s
 """
-USER = f"""CREATE USER 'masakari'@'127.0.0.1' IDENTIFIED BY '{DB_PASSWORD}';
-GRANT {RIGHTS} ON vm_ha.* TO 'masakari'@'127.0.0.1';
-"""
 
 
 class Controller(Machine):
@@ -54,8 +51,6 @@ class Controller(Machine):
     def set_up_for(self, cloud_port: int) -> None:
         """Everything up to a controller that runs: tables, account, proxy, settings, and a key for each compute node."""
         self.container.write("/etc/hosts", LOCALHOST + HOSTS)
-        self.run("sh", "-c", "mariadb < /usr/share/masakari/db/create_vmha_database.sql")
-        self.run("mariadb", "--execute", USER)
         self._set_up_proxy()
         settings = {
             "#server_host = 0.0.0.0": "server_host = 127.0.0.1",
@@ -69,6 +64,9 @@ class Controller(Machine):
             "project_name = <project name>": "project_name = service",
         }
         self.change("/etc/masakari/masakari.conf", settings)
+        # The proxy in between listens on another port than the server itself.
+        self.run("masakari-db", "create", "--socket", "/run/mysqld/mysqld.sock", "--from", "127.0.0.1")
+        self.run("masakari-db", "check")
         self.run("masakari-keys", "init")
         for name in COMPUTES:
             self.run("masakari-keys", "add", name, "--cluster-port", CLUSTER, "--out", f"/root/{name}.key.conf")
