@@ -15,12 +15,16 @@ help:
 demo: .venv/ready-run ## watch a host die and its instances recover, on a simulated cloud
 	@$(RUN) -m tests.demo
 
-# Tests with a cluster wait for its time-outs most of the time; so the others run meanwhile.
+# At the same time: tests with a cluster, which mostly wait; those that need a processor alone, which give way to the others; and
+# those with other real parts. Each writes its own log.
+PYTEST := $(RUN) -m pytest -q -rfEs --durations=10
 test: .venv/ready-test mariadb libvirt ipmi cluster packaging proxies clients ## all tests but the long ones
 	@mkdir -p build; \
-	$(RUN) -m pytest -q -rfEs --durations=10 -m needs_cluster >build/cluster-tests.log 2>&1 & cluster=$$!; \
-	trap "kill $$cluster" INT TERM; \
-	$(RUN) -m pytest -q -rfEs --durations=10 -m "not needs_cluster"; status=$$?; \
+	$(PYTEST) -m needs_cluster >build/cluster-tests.log 2>&1 & cluster=$$!; \
+	nice $(PYTEST) -m "not needs_cluster" --ignore=tests/integration >build/other-tests.log 2>&1 & other=$$!; \
+	trap "kill $$cluster $$other" INT TERM; \
+	$(PYTEST) -m "not needs_cluster" tests/integration; status=$$?; \
+	echo "-- unit tests, contracts, simulation"; wait $$other || status=1; cat build/other-tests.log; \
 	echo "-- tests with a cluster"; wait $$cluster || status=1; cat build/cluster-tests.log; exit $$status
 
 check: .venv/ready-test ## style, types, and the rules who may import what

@@ -19,6 +19,7 @@ from masakari.common.clock import Clock
 from masakari.common.report import Origin, new_id, process_report
 from masakari.common.spool import Spool
 from masakari.config import Db
+from tests.lab.instance_ha import Caller
 from tests.lab.mariadb import until
 from tests.lab.monitors import MonitorProcess
 from tests.lab.processes import ROOT, CloudProcess, ControllerProcess
@@ -345,6 +346,8 @@ def test_our_controller_acts_on_what_the_service_user_of_the_monitors_posts(tmp_
         ControllerProcess(tmp_path / "controller", db, cloud.remote.auth_url) as controller,
     ):
         cloud.remote.set_instance_ha(url=f"{controller.url.rstrip('/')}/v1/%(tenant_id)s")
+        operator = Caller(controller.url, cloud.remote.auth_url)
+        operator.host(operator.segment("okidoki"), HOST)
         with_account = GuidedMonitor(tmp_path / "monitor", cloud.remote.auth_url, user="monitor")
         with_account.put("nova-compute")
         with with_account as monitor:
