@@ -15,17 +15,14 @@ help:
 demo: .venv/ready-run ## watch a host die and its instances recover, on a simulated cloud
 	@$(RUN) -m tests.demo
 
-# At the same time: tests with a cluster, which mostly wait; those that need a processor alone, which give way to the others; and
-# those with other real parts. Each writes its own log.
+# Tests with a cluster wait for its time-outs most of the time; so the others run meanwhile, in two halves of the same length.
 PYTEST := $(RUN) -m pytest -q -rfEs --durations=10
 test: .venv/ready-test mariadb libvirt ipmi cluster packaging proxies clients ## all tests but the long ones
 	@mkdir -p build; \
-	$(PYTEST) -m needs_cluster >build/cluster-tests.log 2>&1 & cluster=$$!; \
-	nice $(PYTEST) -m "not needs_cluster" --ignore=tests/integration >build/other-tests.log 2>&1 & other=$$!; \
-	trap "kill $$cluster $$other" INT TERM; \
-	$(PYTEST) -m "not needs_cluster" tests/integration; status=$$?; \
-	echo "-- unit tests, contracts, simulation"; wait $$other || status=1; cat build/other-tests.log; \
-	echo "-- tests with a cluster"; wait $$cluster || status=1; cat build/cluster-tests.log; exit $$status
+	( $(PYTEST) -m needs_cluster; cluster=$$?; $(PYTEST) tests/sim && exit $$cluster ) >build/beside.log 2>&1 & beside=$$!; \
+	trap "pkill -P $$beside; kill $$beside" INT TERM; \
+	$(PYTEST) -m "not needs_cluster" --ignore=tests/sim; status=$$?; \
+	echo "-- tests with a cluster, and the simulation"; wait $$beside || status=1; cat build/beside.log; exit $$status
 
 check: .venv/ready-test ## style, types, and the rules who may import what
 	@echo "-- ruff"; $(RUN) -m ruff check --output-format concise .
