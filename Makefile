@@ -21,7 +21,7 @@ test: .venv/ready-test mariadb libvirt ipmi cluster packaging proxies clients ##
 	@mkdir -p build; \
 	( $(PYTEST) -m needs_cluster; cluster=$$?; $(PYTEST) tests/sim && exit $$cluster ) >build/beside.log 2>&1 & beside=$$!; \
 	trap "pkill -P $$beside; kill $$beside" INT TERM; \
-	$(PYTEST) -m "not needs_cluster" --ignore=tests/sim; status=$$?; \
+	$(PYTEST) -m "not needs_cluster" tests/unit tests/contracts tests/integration; status=$$?; \
 	echo "-- tests with a cluster, and the simulation"; wait $$beside || status=1; cat build/beside.log; exit $$status
 
 check: .venv/ready-test ## style, types, and the rules who may import what
