@@ -247,7 +247,8 @@ class PrivateCluster:
     def online(self, name: str) -> set[str]:
         """The nodes that are online in the view of this one; none when it is down, or its pacemaker has no answer.
 
-        A remote is online once it is connected: crm_mon calls it online as soon as pacemaker tries that.
+        A remote is online once it is connected: crm_mon calls it online as soon as pacemaker tries that. A member is once it is
+        expected to be up: one that dies earlier looks as if it had been stopped.
         """
         view = self._view(name)
         flags = {"online": "true", "pending": "false", "unclean": "false"}.items()
@@ -256,7 +257,9 @@ class PrivateCluster:
         for history in view.iterfind("node_history/node/resource_history"):
             if history.find("operation_history[@task='start'][@call='-1']") is not None:  # it has not ended
                 tried.add(history.get("id"))
-        return {name for name, node in nodes.items() if node.get("type") != "remote" or name not in tried}
+        members = {name for name, node in nodes.items() if node.get("expected_up") == "true"}
+        remotes = {name for name, node in nodes.items() if node.get("type") == "remote" and name not in tried}
+        return remotes | {name for name in members if nodes[name].get("type") != "remote"}
 
     def wait_online(self, *names: str) -> None:
         """Until every node that is up sees these online. Raises RuntimeError with the ends of the logs if it takes long."""
