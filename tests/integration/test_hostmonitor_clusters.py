@@ -43,6 +43,11 @@ def house(tmp_path: Path) -> Iterator[House]:
         yield House(stack, tmp_path)
 
 
+def is_dc(cluster: PrivateCluster, name: str) -> bool:
+    """Whether this node decides for all, as it is itself told."""
+    return f'dc-uuid="{cluster.names.index(name) + 1}"' in cluster.run(name, "cibadmin", "--query").stdout
+
+
 def held_with(stage: ClusterStage, node: str) -> str:
     """Why the recovery of a node is held; empty while it isn't."""
     recovery = stage.open_recovery(node)
@@ -186,10 +191,12 @@ def test_one_full_member_with_remotes_reports_and_so_does_a_monitor_on_a_remote_
 def test_two_of_five_die_at_once_and_both_are_evacuated(house: House) -> None:
     cluster = PrivateCluster(5, fencing="off", token_ms=1000)
     stage = house.stage(cluster)
-    cluster.crash("node4", power_off=True)
-    cluster.crash("node5", power_off=True)
-    stage.until(lambda: stage.is_evacuated("node4") and stage.is_evacuated("node5"), "not evacuated")
-    stage.assert_safe("node4", "node5")
+    # With the DC among them pacemaker itself may take the other one for stopped, and fences it not: docs/hostmonitor.md.
+    one, other = [name for name in cluster.names if not is_dc(cluster, name)][-2:]
+    cluster.crash(one, power_off=True)
+    cluster.crash(other, power_off=True)
+    stage.until(lambda: stage.is_evacuated(one) and stage.is_evacuated(other), "not evacuated")
+    stage.assert_safe(one, other)
 
 
 def test_nothing_is_done_before_as_many_observers_as_asked_for_say_so(house: House) -> None:
