@@ -146,6 +146,8 @@ class Ledger:
         self._samples: dict[str, tuple[str, int, float]] = {}
         self._viewed_at = 0.0
         self._unfenced = False
+        self._dc = ""
+        self._lost_with_dc: set[str] = set()
 
     def failures(self) -> dict[str, Failure]:
         """The open failures by node."""
@@ -172,6 +174,7 @@ class Ledger:
             for node, verdict in zip(view.nodes, verdicts, strict=False)
             if node.kind != GUEST and node.name != view.own
         }
+        self._follow_dc(view)
         findings = [finding for name in self._seen for finding in self._take(name, policy)]
         self._count(policy)
         suspects = tuple(name for name in self._samples if self._counts(name, FAILED, policy))
@@ -180,6 +183,15 @@ class Ledger:
         ]
         more = len(self._samples) > len(suspects) or self._unsettled()
         return Look("", suspects, more, tuple(findings))
+
+    def _follow_dc(self, view: View) -> None:
+        """Who vanishes with a DC that crashed may look as if it had been stopped: the next DC knows no better."""
+        dc = self._seen.get(self._dc)
+        if dc is not None and dc.verdict.failed and self._is_up(self._dc):
+            self._lost_with_dc |= {name for name, seen in self._seen.items() if self._is_up(name) and not seen.node.online}
+        self._lost_with_dc -= {name for name, seen in self._seen.items() if seen.node.online}
+        if dc is None or dc.alive or dc.verdict.failed or not self._is_up(self._dc):
+            self._dc = view.dc or self._dc
 
     def doubt(self) -> None:
         """The newest view is worth nothing: what would count as a failure has to be seen anew."""
@@ -195,7 +207,9 @@ class Ledger:
             if not seen.verdict.failed:
                 state, why = (
                     "offline",
-                    f"it was fenced, by a clock that is wrong or at a time that is: not proven. {why}",
+                    f"it vanished together with the DC, which crashed: not proven. {why}"
+                    if name in self._lost_with_dc
+                    else f"it was fenced, by a clock that is wrong or at a time that is: not proven. {why}",
                 )
             record.failure = Failure(self._viewed_at, record.alive_at, state, why)
             self._count_fencing(record.failure, seen)
@@ -286,7 +300,7 @@ class Ledger:
         if seen.node.online or seen.unsure:
             return ""
         planned = seen.node.standby or seen.node.maintenance
-        return FAILED if seen.fenced_anew and not planned else DOWN
+        return FAILED if (seen.fenced_anew or name in self._lost_with_dc) and not planned else DOWN
 
     def _counts(self, name: str, outcome: str, policy: Policy) -> bool:
         told, times, _ = self._samples[name]

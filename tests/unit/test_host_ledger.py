@@ -282,3 +282,36 @@ def test_whatever_is_seen_failures_and_returns_alternate_and_proof_is_new(
     seen.changed = {}
     seen.see(ALL_UP, ALL_UP, after_s=3.0)
     assert seen.state == UP and seen.ledger.failures() == {}
+
+
+FIVE = ("node1", "node2", "node3", "node4", "node5")
+
+
+def test_who_vanishes_with_a_dc_that_crashes_has_failed_though_it_looks_stopped() -> None:
+    """Seen on a real cluster: the next DC took the other one for stopped in order, and fenced it not."""
+    ledger = Ledger(State())
+    clock = iter(range(0, 1000, 3))
+
+    def look(dc: str, **nodes: Mapping[str, Any]) -> Look:
+        members = [member(name, **nodes.get(name, {})) for name in FIVE]
+        return ledger.look(cluster(*members, dc=dc, at=NOW + next(clock)), Policy(samples=2))
+
+    for _ in range(3):
+        look("node2")
+    told = [look("node1", node2=UNCLEAN, node3=STOPPED) for _ in range(3)]
+    assert set(told[-1].suspects) == {"node2", "node3"}
+    [second] = ledger.believe(["node3"])
+    assert second.failed and "vanished together with the DC" in second.text
+
+
+def test_a_dc_that_is_stopped_in_order_takes_nobody_along() -> None:
+    ledger = Ledger(State())
+
+    def look(number: int, dc: str, **nodes: Mapping[str, Any]) -> Look:
+        members = [member(name, **nodes.get(name, {})) for name in FIVE]
+        return ledger.look(cluster(*members, dc=dc, at=NOW + 3 * number), Policy(samples=2))
+
+    for number in range(3):
+        look(number, "node2")
+    told = [look(number, "node1", node2=STOPPED, node3=STOPPED) for number in range(3, 7)]
+    assert all(one.suspects == () for one in told) and ledger.failures() == {}
